@@ -1,0 +1,137 @@
+"""Score the built-in model by looking at its pixels, on sentences that training never saw.
+
+    python benchmarks/sketch_accuracy.py [--n 200] [--sheet sheet.png]
+
+Prints a table and one line of JSON. Exits with 1 below what may ship: 90 % of colours, 80 % of
+shapes and positions. The goals are 98 %, 95 % and 95 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from scripts.sketch import meaning, sampling, scoring, wording  # noqa: E402  (the root is no package)
+
+FLOOR = {"colours": 90.0, "shapes": 80.0, "positions": 80.0}
+GOAL = {"colours": 98.0, "shapes": 95.0, "positions": 95.0}
+KINDS = ("colours", "shapes", "positions", "counts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One sentence with its seed, its picture and how that scored."""
+
+    asked: meaning.Figures
+    picture: np.ndarray
+    score: scoring.Score
+
+
+def questions(count: int, seed: int) -> list[meaning.Figures]:
+    """Give held-out meanings, all different, the same for the same seed."""
+    rng = random.Random(seed)
+    asked: dict[str, meaning.Figures] = {}
+    while len(asked) < count:
+        lot = meaning.draw_lots(rng, held_out=True)
+        assert isinstance(lot, meaning.Figures)
+        asked.setdefault(meaning.key(lot), lot)
+    return list(asked.values())
+
+
+def run(options: argparse.Namespace) -> tuple[list[Case], float]:
+    """Give every case and the seconds that one picture took on average."""
+    sketch = sampling.load(options.model)
+    asked = questions(options.n, options.seed)
+    cases: list[Case] = []
+    started = time.perf_counter()
+    for start in range(0, len(asked), options.batch):
+        some = asked[start : start + options.batch]
+        pictures = sampling.sample(
+            sketch,
+            [wording.say(figures) for figures in some],
+            list(range(options.seed + start, options.seed + start + len(some))),
+            steps=options.steps,
+            guidance=options.guidance,
+            width=options.width,
+            height=options.height,
+        )
+        cases += [
+            Case(asked=figures, picture=picture, score=scoring.score(picture, figures))
+            for figures, picture in zip(some, pictures, strict=True)
+        ]
+    return cases, (time.perf_counter() - started) / len(asked)
+
+
+def percentages(cases: list[Case]) -> dict[str, float]:
+    """Give the share of what was asked that is right, per kind, and of pictures without any fault."""
+    shares: dict[str, float] = {}
+    for kind in KINDS:
+        right = sum(getattr(case.score, kind)[0] for case in cases)
+        asked = sum(getattr(case.score, kind)[1] for case in cases)
+        shares[kind] = round(100 * right / max(1, asked), 1)
+    shares["perfect"] = round(100 * sum(case.score.is_perfect for case in cases) / len(cases), 1)
+    return shares
+
+
+def write_sheet(cases: list[Case], path: Path) -> None:
+    """Write all pictures with their sentences; a red caption marks a fault."""
+    across, width, height = 10, cases[0].picture.shape[1], cases[0].picture.shape[0]
+    cell_w, cell_h = max(width, 128) + 8, height + 44
+    sheet = Image.new("RGB", (across * cell_w, -(-len(cases) // across) * cell_h), "white")
+    pen = ImageDraw.Draw(sheet)
+    for i, case in enumerate(cases):
+        x, y = i % across * cell_w, i // across * cell_h
+        sheet.paste(Image.fromarray(case.picture), (x + 4, y + 4))
+        words = wording.say(case.asked).split()
+        lines = [" ".join(words[k : k + 5]) for k in range(0, len(words), 5)]
+        pen.text(
+            (x + 4, y + height + 5),
+            "\n".join(lines),
+            fill="black" if case.score.is_perfect else "red",
+            font_size=9,
+        )
+    sheet.save(path)
+
+
+def main() -> int:
+    """Run the benchmark and give the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=200, help="how many sentences")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the sentences and the noise")
+    parser.add_argument("--steps", type=int, default=sampling.STEPS)
+    parser.add_argument("--guidance", type=float, default=sampling.GUIDANCE)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--height", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=10, help="pictures drawn at a time")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--model", type=Path, default=ROOT / "tintype/catalog/builtin/sketch")
+    parser.add_argument("--sheet", type=Path, help="write a contact sheet here")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    cases, seconds = run(options)
+    shares = percentages(cases)
+    print(f"{'':12}{'measured':>10}{'goal':>8}{'floor':>8}")
+    for kind in (*KINDS, "perfect"):
+        goal, floor = GOAL.get(kind, ""), FLOOR.get(kind, "")
+        print(f"{kind:12}{shares[kind]:>9}%{goal:>8}{floor:>8}")
+    settings = {key: getattr(options, key) for key in ("n", "seed", "steps", "guidance", "width", "height")}
+    print(json.dumps({**shares, "seconds_per_picture": round(seconds, 3), **settings}))
+    if options.sheet:
+        write_sheet(cases, options.sheet)
+    return int(any(shares[kind] < floor for kind, floor in FLOOR.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Train the built-in model: a picture grammar, its pictures, the networks that learn to draw them."""

@@ -1,0 +1,151 @@
+"""From a request to resolved parameters, against any manifest."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.processes import SCRIPTED
+from tintype.catalog.manifest import Limits
+from tintype.catalog.operations import Catalogue
+from tintype.generations import validation
+from tintype.generations.schemas import ImageCreate
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    """A function that gives a catalogue with the model `scripted`, its manifest changed as asked."""
+
+    def make(**changes: object) -> Catalogue:
+        for name in ("scripted", "sdxl-base"):
+            if name == "scripted" or changes.get("family") == "sdxl":
+                folder = tmp_path / "models" / name
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "manifest.json").write_text(json.dumps({**SCRIPTED, "id": name, **changes}))
+        return Catalogue(tmp_path)
+
+    return make
+
+
+def resolve(catalogue: Catalogue, **fields: object) -> validation.Resolved:
+    request = ImageCreate.model_validate({"prompt": "a cat", "model": "scripted", **fields})
+    return validation.resolve(request, catalogue)
+
+
+def refused(catalogue: Catalogue, **fields: object) -> dict[str, str]:
+    with pytest.raises(validation.InvalidGenerationError) as problem:
+        resolve(catalogue, **fields)
+    return {str(field.loc[-1]): field.msg for field in problem.value.fields}
+
+
+def test_what_is_left_out_gets_the_models_defaults(catalogue):
+    found = resolve(catalogue(), seed=3)
+    assert found.parameters == {
+        "task": "text_to_image",
+        "prompt": "a cat",
+        "negative_prompt": "",
+        "drawn": {"prompt": "a cat", "negative_prompt": ""},
+        "width": 64,
+        "height": 64,
+        "num_images": 1,
+        "seed": 3,
+        "seeds": [3],
+        "num_inference_steps": 2,
+        "guidance_scale": 1,
+        "sampler": "euler",
+        "seed_mode": "fast",
+        "output_format": "png",
+        "options": {},
+    }
+
+
+def test_zero_is_a_guidance_of_its_own_and_not_the_default(catalogue):
+    assert resolve(catalogue(), guidance_scale=0).parameters["guidance_scale"] == 0
+
+
+def test_without_a_model_the_built_in_one_draws(catalogue):
+    assert resolve(catalogue(), model=None).model.id == "sketch"
+
+
+def test_a_style_chooses_the_first_of_its_models_that_is_installed(catalogue):
+    assert resolve(catalogue(), model=None, style="realism").model.id == "sketch"
+    found = resolve(catalogue(family="sdxl"), model=None, style="realism")
+    assert found.model.id == "sdxl-base"
+    assert found.prompt == "a cat"
+    assert found.parameters["drawn"]["prompt"].startswith("a cat, photograph")
+    assert found.parameters["drawn"]["negative_prompt"].startswith("illustration")
+    assert (found.parameters["prompt"], found.parameters["negative_prompt"]) == ("a cat", "")
+
+
+def test_a_model_for_another_task_is_refused(catalogue):
+    answer = refused(catalogue(tasks=["upscale"]))
+    assert "does not make pictures from words" in answer["model"]
+
+
+def test_a_negative_prompt_is_refused_where_the_model_has_none(catalogue):
+    assert "negative_prompt" in refused(catalogue(features=[]), negative_prompt="dogs")
+
+
+def test_a_model_that_can_draw_people_is_refused_before_anything_else(catalogue):
+    with pytest.raises(validation.SafetyDetectorMissingError) as problem:
+        resolve(catalogue(draws_people=True), width=3)
+    assert (problem.value.code, problem.value.status) == ("safety_detector_missing", 422)
+
+
+def test_options_are_checked_against_the_manifest(catalogue):
+    options = {"type": "object", "properties": {"tiled": {"type": "boolean"}}}
+    assert resolve(catalogue(options=options), options={"tiled": True}).parameters["options"] == {"tiled": True}
+    assert refused(catalogue(options=options), options={"tiled": 1}) == {
+        "tiled": "is not of type boolean; send a boolean"
+    }
+    assert "there are none" in refused(catalogue(options={}), options={"tiled": True})["tiled"]
+
+
+@given(
+    min_side=st.integers(8, 600),
+    extra=st.integers(0, 600),
+    multiple_of=st.sampled_from([1, 2, 8, 16, 64]),
+    side=st.integers(1, 16384),
+)
+def test_the_side_suggested_instead_is_one_that_is_accepted(min_side, extra, multiple_of, side):
+    limits = Limits(
+        min_side=min_side,
+        max_side=min_side + multiple_of + extra,
+        multiple_of=multiple_of,
+        max_pixels=2**28,
+        max_steps=1,
+        max_guidance_scale=1,
+    )
+    nearest = validation._nearest(side, limits)
+    assert limits.min_side <= nearest <= limits.max_side
+    assert nearest % multiple_of == 0
+    if limits.min_side <= side <= limits.max_side and side % multiple_of == 0:
+        assert nearest == side
+
+
+@given(st.text())
+def test_a_prompt_is_taken_exactly_when_it_is_plain_text(prompt):
+    forbidden = any((ord(c) < 32 and c not in "\n\r\t") or 127 <= ord(c) < 160 for c in prompt)
+    try:
+        taken = ImageCreate.model_validate({"prompt": prompt}).prompt
+    except ValueError:
+        assert forbidden or not prompt.strip()
+    else:
+        assert not forbidden or taken != prompt
+        assert taken == prompt.strip()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.text(), x),
+    )
+)
+def test_options_that_are_taken_can_be_kept_as_json(value):
+    try:
+        options = ImageCreate.model_validate({"prompt": "x", "options": {"a": value}}).options
+    except ValueError:
+        return
+    text = json.dumps(options, allow_nan=False, ensure_ascii=False).encode()
+    assert b"\\u0000" not in text

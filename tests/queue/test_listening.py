@@ -1,0 +1,48 @@
+"""The one listening connection of a process: after it was lost, subscribers reread before they hear anything new."""
+
+import asyncio
+
+import asyncpg
+
+from tintype.db.notify import Listener
+
+CHANNELS = tuple(f"channel_{number}" for number in range(6))
+END_LISTENING = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE application_name = 'tintype-listen' AND datname = current_database()"
+)
+
+
+async def test_nothing_new_is_heard_before_the_word_that_something_was_missed(servers):
+    url = await servers.new_database()
+    listener = Listener(url, CHANNELS)
+    await listener.start()
+    admin = await asyncpg.connect(url)
+    is_over = asyncio.Event()
+    sent = 0
+
+    async def talk() -> None:
+        nonlocal sent
+        talker = await asyncpg.connect(url)
+        while not is_over.is_set():
+            sent += 1
+            await talker.execute("SELECT pg_notify($1, $2)", CHANNELS[0], str(sent))
+        await talker.close()
+
+    async with listener.subscribe(CHANNELS[0]) as heard:
+        talking = asyncio.create_task(talk())
+        await admin.execute(END_LISTENING)
+        last, losses = 0, 0
+        while losses < 8:
+            payload = await asyncio.wait_for(heard.get(), 10)
+            if payload is None:
+                losses += 1
+                last = int(await asyncio.wait_for(heard.get(), 10))
+                await admin.execute(END_LISTENING)
+                continue
+            assert int(payload) == last + 1, "a gap without a word"
+            last += 1
+        is_over.set()
+        await talking
+    await admin.close()
+    await listener.stop()

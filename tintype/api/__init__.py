@@ -1,0 +1,1 @@
+"""The HTTP door: routes, events, problems. Imports no ML library."""

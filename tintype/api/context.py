@@ -1,0 +1,43 @@
+"""What every request handler is given: the parts of this process, and on whose behalf it acts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+
+from tintype import settings, storage
+from tintype.accounts import actors
+from tintype.accounts.actors import Actor
+from tintype.api.feed import Feed
+from tintype.catalog.operations import Catalogue
+from tintype.db.session import Database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The parts of the API process."""
+
+    home: Path
+    api: settings.Api
+    database: Database
+    store: storage.Store
+    catalogue: Catalogue
+    feed: Feed
+    signing_secret: bytes
+    url_expiry_s: int
+
+
+async def get_context(connection: HTTPConnection) -> Context:
+    """The parts of this process."""
+    return connection.app.state.context
+
+
+async def get_actor() -> Actor:
+    """Who asks. Until accounts exist the API listens on loopback only and the person there is the owner."""
+    return actors.local_owner()
+
+
+Parts = Annotated[Context, Depends(get_context)]
+CurrentActor = Annotated[Actor, Depends(get_actor)]

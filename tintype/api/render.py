@@ -1,0 +1,99 @@
+"""Rows as they read on the wire, with signed links to their files."""
+
+import time
+import uuid
+from collections.abc import Sequence
+
+from tintype import storage
+from tintype.api.context import Context
+from tintype.db import session as db
+from tintype.db.session import ReadSession, WriteSession
+from tintype.generations import operations as generations
+from tintype.generations.schemas import CostRead, ErrorRead, GenerationRead, MediaRead, ProgressRead
+from tintype.generations.tables import Generation
+from tintype.media.tables import Media
+from tintype.storage import signing
+
+
+def content_path(media_id: uuid.UUID, *, thumbnail: bool = False) -> str:
+    """The path of a picture's bytes."""
+    return f"/api/media/{media_id}/{'thumbnail' if thumbnail else 'content'}"
+
+
+async def link(context: Context, media: Media, *, thumbnail: bool = False) -> str:
+    """A signed URL that expires: the bucket's own where there is one, else a path of this server."""
+    key = media.thumbnail_key if thumbnail else media.key
+    if (presigned := await storage.sign(context.store, key, context.url_expiry_s)) is not None:
+        return presigned
+    return _path_link(context, media.id, thumbnail=thumbnail)
+
+
+def _path_link(context: Context, media_id: uuid.UUID, *, thumbnail: bool) -> str:
+    path = content_path(media_id, thumbnail=thumbnail)
+    expires_at = int(time.time()) + context.url_expiry_s
+    return (context.api.public_url or "") + path + signing.sign_path(context.signing_secret, path, expires_at)
+
+
+async def media(context: Context, row: Media) -> MediaRead:
+    """One picture."""
+    return MediaRead(
+        id=row.id,
+        generation_id=row.generation_id,
+        index=row.index,
+        source=row.source,  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
+        content_type=row.content_type,
+        width=row.width,
+        height=row.height,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        seed=row.seed,
+        settings=row.settings,
+        url=await link(context, row),
+        thumbnail_url=await link(context, row, thumbnail=True),
+        created_at=row.created_at,
+    )
+
+
+async def generation(context: Context, session: ReadSession | WriteSession, row: Generation) -> GenerationRead:
+    """One generation with its pictures."""
+    return (await page(context, session, [row]))[0]
+
+
+async def page(
+    context: Context, session: ReadSession | WriteSession, rows: Sequence[Generation]
+) -> list[GenerationRead]:
+    """Several generations with their pictures, read in one query."""
+    pictures = await generations.media_of(session, rows)
+    return [_generation(row, [await media(context, item) for item in pictures[row.id]]) for row in rows]
+
+
+def _generation(row: Generation, pictures: list[MediaRead]) -> GenerationRead:
+    failed = row.error_code is not None
+    return GenerationRead(
+        id=row.id,
+        kind="image",
+        status=row.status,  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
+        prompt=row.prompt,
+        parameters=row.parameters,
+        model=row.model,
+        style=row.style,
+        progress=ProgressRead.model_validate(row.progress) if row.progress and row.status == "processing" else None,
+        output_paths=[picture.url for picture in pictures],
+        media=pictures,
+        error=ErrorRead(code=row.error_code or "", message=row.error_message or "") if failed else None,
+        cost=CostRead(usd=row.cost_usd),
+        attempt=row.attempt,
+        retry_of=row.retry_of,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        completed_at=row.completed_at,
+    )
+
+
+async def link_by_id(context: Context, media_id: uuid.UUID) -> str | None:
+    """A signed URL of a picture known by its id; None when it has been deleted from a bucket."""
+    if context.store.folder is not None:
+        return _path_link(context, media_id, thumbnail=False)
+    async with db.reading(context.database) as session:
+        row = await session.get(Media, media_id)
+    return None if row is None else await link(context, row)

@@ -1,0 +1,160 @@
+"""Pictures: upload, metadata, bytes with ranges and ETags."""
+
+import asyncio
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from fastapi.responses import StreamingResponse
+
+from tintype import errors, storage
+from tintype.api import problems, ranges, render
+from tintype.api.context import Context, CurrentActor, Parts
+from tintype.api.writes import write
+from tintype.db import session as db
+from tintype.db.session import WriteSession
+from tintype.generations.schemas import MediaRead
+from tintype.media import operations as media
+from tintype.media.tables import Media
+from tintype.storage import signing
+
+router = APIRouter(prefix="/api/media", tags=["media"])
+
+Header256 = Annotated[str | None, Header(max_length=256)]
+Signature = Annotated[str | None, Query(max_length=200)]
+Expires = Annotated[str | None, Query(max_length=20)]
+
+
+class LinkIncompleteError(errors.TintypeError):
+    """A signed link needs both `expires` and `signature`."""
+
+    status = 403
+    code = "link_invalid"
+
+
+@router.post("", status_code=201, response_model=MediaRead, responses=problems.responses(403, 413, 415, 421, 422, 503))
+async def upload(
+    request: Request,
+    context: Parts,
+    actor: CurrentActor,
+    file: Annotated[UploadFile, File(description="A picture.")],
+) -> Response:
+    """Store a picture; the settings another tool wrote into it are read back."""
+    data = await file.read()
+    picture = await asyncio.to_thread(media.examine, data)
+    new = await media.put_upload(context.store, data, picture)
+
+    async def work(session: WriteSession) -> MediaRead:
+        row = media.add_upload(session, actor, new)
+        return await render.media(context, row)
+
+    stored = False
+    try:
+        answer = await write(request, context, actor, work, status=201, fingerprint=picture.sha256.encode())
+        stored = "Idempotent-Replayed" not in answer.headers
+    finally:
+        if not stored:
+            await storage.delete(context.store, [new.key, new.thumbnail_key])
+    return answer
+
+
+@router.get("/{media_id}", responses=problems.responses(404, 421, 422, 503))
+async def read_media(media_id: uuid.UUID, context: Parts, actor: CurrentActor) -> MediaRead:
+    """One picture: what it is, and the settings found in it."""
+    async with db.reading(context.database) as session:
+        return await render.media(context, await media.get(session, actor, media_id))
+
+
+@router.head("/{media_id}/content", include_in_schema=False)
+@router.get("/{media_id}/content", responses=problems.responses(403, 404, 416, 421, 422, 503))
+async def content(
+    request: Request,
+    media_id: uuid.UUID,
+    context: Parts,
+    actor: CurrentActor,
+    range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
+    if_none_match: Header256 = None,
+    if_range: Header256 = None,
+    expires: Expires = None,
+    signature: Signature = None,
+) -> Response:
+    """The picture's bytes; honours Range, If-Range and If-None-Match."""
+    _check_link(request, context, expires, signature)
+    async with db.reading(context.database) as session:
+        row = await media.get(session, actor, media_id)
+    wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
+    return await _bytes(request, context, row, row.key, row.sha256, row.content_type, wanted)
+
+
+@router.head("/{media_id}/thumbnail", include_in_schema=False)
+@router.get("/{media_id}/thumbnail", responses=problems.responses(403, 404, 416, 421, 422, 503))
+async def thumbnail(
+    request: Request,
+    media_id: uuid.UUID,
+    context: Parts,
+    actor: CurrentActor,
+    range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
+    if_none_match: Header256 = None,
+    if_range: Header256 = None,
+    expires: Expires = None,
+    signature: Signature = None,
+) -> Response:
+    """A small WebP of the picture."""
+    _check_link(request, context, expires, signature)
+    async with db.reading(context.database) as session:
+        row = await media.get(session, actor, media_id)
+    wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
+    return await _bytes(request, context, row, row.thumbnail_key, row.thumbnail_sha256, "image/webp", wanted)
+
+
+def _check_link(request: Request, context: Context, expires: str | None, signature: str | None) -> None:
+    if expires is None and signature is None:
+        return
+    if expires is None or signature is None:
+        raise LinkIncompleteError
+    signing.verify(context.signing_secret, request.url.path, expires, signature)
+
+
+async def _bytes(
+    request: Request,
+    context: Context,
+    row: Media,
+    key: str,
+    sha256: str,
+    content_type: str,
+    wanted: ranges.Wanted,
+) -> Response:
+    size_bytes = row.size_bytes if key == row.key else await storage.size(context.store, key)
+    part = ranges.choose(wanted, etag=sha256, size_bytes=size_bytes)
+    headers = {
+        "ETag": f'"{sha256}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=31536000, immutable",
+        "Content-Disposition": f'inline; filename="{row.id}{_suffix(content_type)}"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+    }
+    match part:
+        case ranges.Unchanged():
+            return Response(status_code=304, headers=headers)
+        case ranges.Unsatisfiable():
+            return problems.response(
+                status=416,
+                code="range_not_satisfiable",
+                title="The range lies outside the file.",
+                detail=f"the file has {size_bytes} bytes",
+                headers={"Content-Range": f"bytes */{size_bytes}"},
+            )
+        case ranges.Part():
+            headers["Content-Length"] = str(part.end - part.start)
+            status = 200
+            if part.is_partial:
+                status = 206
+                headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size_bytes}"
+            if request.method == "HEAD":
+                return Response(status_code=status, headers=headers, media_type=content_type)
+            stream = await storage.stream(context.store, key, part.start, part.end)
+            return StreamingResponse(stream, status_code=status, headers=headers, media_type=content_type)
+
+
+def _suffix(content_type: str) -> str:
+    return {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}.get(content_type, "")

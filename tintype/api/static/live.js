@@ -1,0 +1,68 @@
+/** Cards of what is waiting or running. */
+
+import { duration, make, plural, say, show } from "./page.js";
+import { ahead } from "./shelf.js";
+
+/**
+ * @typedef {import("./shelf.js").Shelf} Shelf
+ * @typedef {import("./shelf.js").Waiting | import("./shelf.js").Running} Active
+ */
+
+/**
+ * @param {HTMLElement} list
+ * @param {{shelf: Shelf, active: Active[], isServed: boolean, stopping: ReadonlySet<string>,
+ *   cancel: (id: string) => void}} state `isServed`: a worker is alive; `stopping`: asked to stop, not yet stopped
+ */
+export function showCards(list, { shelf, active, isServed, stopping, cancel }) {
+  show(list, active, {
+    key: ({ id }) => id,
+    create: ({ id, prompt, parameters }) => card(prompt, parameters, () => cancel(id)),
+    update: (element, generation) => {
+      const isStopping = stopping.has(generation.id);
+      const progress = generation.status === "processing" ? generation.progress : null;
+      element.classList.toggle("running", generation.status === "processing");
+      say(element.querySelector(".what"), isStopping ? "Stopping" : status(generation, ahead(shelf, generation), isServed));
+      const bar = element.querySelector("progress");
+      bar.value = (progress?.percent ?? 0) / 100;
+      element.querySelector(".plate").style.setProperty("--done", String(bar.value));
+      element.querySelector("button").disabled = isStopping;
+    },
+  });
+}
+
+function card(prompt, { width, height, num_images }, cancel) {
+  const plate = make("div", { className: "plate", "aria-hidden": "true" }, make("div", { className: "sheen" }));
+  plate.style.setProperty("--ratio", String(width / height));
+  return make(
+    "li",
+    { className: "card" },
+    plate,
+    make(
+      "div",
+      { className: "news" },
+      make("p", { className: "said" }, prompt),
+      make("progress", { max: 1, value: 0, "aria-label": `Progress of: ${prompt}` }),
+      make(
+        "p",
+        { className: "status" },
+        make("span", { className: "what" }),
+        make("span", { className: "size" }, `${num_images > 1 ? `${plural(num_images, "picture")}, ` : ""}${width} × ${height}`),
+      ),
+    ),
+    make("button", { type: "button", className: "plain", onclick: cancel, "aria-label": `Cancel: ${prompt}` }, "Cancel"),
+  );
+}
+
+/** @param {Active} generation @param {number} before @param {boolean} isServed */
+function status(generation, before, isServed) {
+  if (generation.status === "queued") {
+    const place = before === 0 ? "next in line" : `${before} before it`;
+    return isServed ? `Waiting, ${place}` : `Waiting for a worker, ${place}`;
+  }
+  const { progress } = generation;
+  if (!progress) return "Starting";
+  const { step, steps, eta_s } = progress;
+  if (step >= steps) return "Finishing";
+  const left = eta_s === null ? "" : `, about ${duration(eta_s)} left`;
+  return `Step ${step} of ${steps}${left}`;
+}

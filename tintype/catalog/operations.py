@@ -1,0 +1,129 @@
+"""What can be done with the catalogue: list it, look a model up, check its files."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tintype import errors, logs
+from tintype.catalog import manifest
+from tintype.catalog.manifest import Manifest
+
+BUILTIN = Path(__file__).parent / "builtin"
+DEFAULT_MODEL = "sketch"
+MANIFEST_NAME = "manifest.json"
+CHUNK_BYTES = 1 << 20
+
+log = logs.get("catalog")
+
+
+class UnknownModelError(errors.NotFoundError):
+    """No model with this id is installed."""
+
+    code = "model_unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An installed model: its manifest and the folder that holds its files."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        """The slug it is asked for by."""
+        return self.manifest.id
+
+
+def folders(home: Path) -> tuple[Path, ...]:
+    """Where models lie: those in the package, then those the user installed (which win)."""
+    return BUILTIN, home / "models"
+
+
+def installed(home: Path) -> Mapping[str, Model]:
+    """Every installed model by id. A folder with a broken manifest is logged and left out."""
+    found: dict[str, Model] = {}
+    for root in folders(home):
+        for path in sorted(root.glob(f"*/{MANIFEST_NAME}")):
+            try:
+                model = Model(manifest=manifest.read(path), folder=path.parent)
+            except manifest.ManifestError as error:
+                log.error("model left out", error=error.detail)
+                continue
+            found[model.id] = model
+    return found
+
+
+class Catalogue:
+    """The installed models, read again when a manifest appears, changes or goes."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._seen: frozenset[tuple[str, int]] = frozenset()
+        self._models: Mapping[str, Model] = {}
+
+    def models(self) -> Mapping[str, Model]:
+        """Every installed model by id."""
+        seen = frozenset(
+            (str(path), changed_ns)
+            for root in folders(self._home)
+            for path in root.glob(f"*/{MANIFEST_NAME}")
+            if (changed_ns := _changed_ns(path)) is not None
+        )
+        if seen != self._seen:
+            self._models = installed(self._home)
+            self._seen = seen
+        return self._models
+
+    def get(self, model_id: str) -> Model:
+        """The model `model_id`.
+
+        Raises:
+            UnknownModelError: it is not installed; the message names what is.
+        """
+        models = self.models()
+        if model_id not in models:
+            raise UnknownModelError(
+                f"no model {model_id[:80]!r} is installed; installed: {', '.join(sorted(models)) or 'none'}"
+            )
+        return models[model_id]
+
+
+def _changed_ns(path: Path) -> int | None:
+    """When the file changed last; None when it has just been removed."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileProblem:
+    """A file of a model that is not as its manifest says."""
+
+    path: Path
+    problem: str
+
+
+def verify(model: Model, *, hashes: bool = True) -> tuple[FileProblem, ...]:
+    """Compare the model's files with its manifest, by size and (unless `hashes` is off) by SHA-256."""
+    problems: list[FileProblem] = []
+    for file in model.manifest.files:
+        path = model.folder / file.path
+        if not path.is_file():
+            problems.append(FileProblem(path=path, problem="is missing"))
+        elif path.stat().st_size != file.size:
+            problems.append(FileProblem(path=path, problem=f"has {path.stat().st_size} bytes, not {file.size}"))
+        elif hashes and sha256(path) != file.sha256:
+            problems.append(FileProblem(path=path, problem="has another content than the manifest says"))
+    return tuple(problems)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

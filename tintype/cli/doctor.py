@@ -1,0 +1,144 @@
+"""`tintype doctor`: looks at every part and says how to mend what is wrong."""
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from tintype import errors, logs, settings, storage
+from tintype.catalog import operations as catalog
+from tintype.cli import places
+from tintype.cli.terminal import out
+from tintype.db import embedded, migrate
+from tintype.providers import registry
+from tintype.providers.contract import Capability, Provider
+
+LEAST_FREE_BYTES = 1 << 30
+PROVIDER_S = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One part looked at; `mend` says what to do where it is not well."""
+
+    part: str
+    is_well: bool
+    detail: str
+    mend: str = ""
+
+
+def doctor() -> None:
+    """Check database, storage, disk, devices, providers and model files, and say how to mend what is wrong."""
+    logs.configure(settings.Logs(level="critical"), process="doctor")
+    findings = [finding for check in CHECKS for finding in _checked(check)]
+    for finding in findings:
+        mark = "[green]ok[/]   " if finding.is_well else "[red]wrong[/]"
+        out.print(f"{mark}  [bold]{finding.part}[/]: ", end="")
+        out.print(finding.detail, markup=False)
+        if not finding.is_well and finding.mend:
+            out.print(f"       → {finding.mend}", markup=False)
+    if not all(finding.is_well for finding in findings):
+        sys.exit(1)
+
+
+def _checked(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from check()
+    except errors.TintypeError as error:
+        yield Finding(part=check.__name__.strip("_"), is_well=False, detail=error.detail)
+
+
+def _settings() -> Iterator[Finding]:
+    for group in settings.GROUPS:
+        settings.load(group)
+    source = settings.config_file()
+    yield Finding(part="settings", is_well=True, detail=f"read from {source or 'the environment and defaults'}")
+
+
+def _database() -> Iterator[Finding]:
+    home = settings.home()
+    configured = settings.load(settings.Database).url
+    if configured is None and not embedded.is_running(home / "postgres"):
+        if why := embedded.obstacle():
+            yield Finding(
+                part="database",
+                is_well=False,
+                detail=why,
+                mend="reinstall with `make run`, or set DATABASE_URL",
+            )
+        else:
+            yield Finding(
+                part="database",
+                is_well=True,
+                detail="embedded PostgreSQL, not started; `tintype up` starts it",
+            )
+        return
+    url = places.database_url(home)
+    revision = asyncio.run(migrate.current(url))
+    yield Finding(
+        part="database",
+        is_well=revision == migrate.head(),
+        detail=f"reached, tables at revision {revision}, newest is {migrate.head()}",
+        mend="run `tintype migrate`",
+    )
+
+
+def _storage() -> Iterator[Finding]:
+    store = storage.open(settings.load(settings.Storage), settings.home())
+    asyncio.run(storage.check(store))
+    yield Finding(part="storage", is_well=True, detail="writes, reads and deletes work")
+
+
+def _disk() -> Iterator[Finding]:
+    home = settings.home()
+    home.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(home).free
+    yield Finding(
+        part="disk",
+        is_well=free >= LEAST_FREE_BYTES,
+        detail=f"{free / 1e9:.1f} GB free for {home}",
+        mend="free some space, or move the data with TINTYPE_HOME",
+    )
+
+
+def _models() -> Iterator[Finding]:
+    for model in catalog.installed(settings.home()).values():
+        problems = catalog.verify(model)
+        yield Finding(
+            part=f"model {model.id}",
+            is_well=not problems,
+            detail="; ".join(f"{p.path} {p.problem}" for p in problems)
+            or f"{len(model.manifest.files)} files verified",
+            mend="install it again",
+        )
+
+
+def _providers() -> Iterator[Finding]:
+    loaded = registry.load()
+    for name, why in loaded.broken.items():
+        yield Finding(part=f"provider {name}", is_well=False, detail=why, mend="update or uninstall the package")
+    for name, provider in loaded.ready.items():
+        capability = _complete_capabilities(provider)
+        asyncio.run(provider.close())
+        devices = ", ".join(capability.devices) or "no devices of its own"
+        detail = capability.problem or f"{devices}; {', '.join(capability.families)}"
+        yield Finding(part=f"provider {name}", is_well=capability.problem is None, detail=detail)
+
+
+def _complete_capabilities(provider: Provider) -> Capability:
+    deadline = time.monotonic() + PROVIDER_S
+    while not (capability := provider.capabilities()).is_complete and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return capability
+
+
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
+    _settings,
+    _database,
+    _storage,
+    _disk,
+    _models,
+    _providers,
+)

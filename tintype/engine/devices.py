@@ -1,0 +1,92 @@
+"""Where tensors live and how many threads compute: chosen once, by measurement where a guess would be wrong."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from tintype import logs
+from tintype.providers.contract import ProviderError
+
+log = logs.get("engine")
+
+MEASURED_RUNS = 3
+
+
+class DeviceMissingError(ProviderError):
+    """The device the settings name is not there."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        detail = f"TINTYPE_ENGINE_DEVICE={name}: there is no such device here ({reason}); use auto or cpu"
+        super().__init__(detail, code="device_missing", retryable=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A place to compute: its torch name, the precision used there and what to call it."""
+
+    name: str
+    dtype: torch.dtype
+    label: str
+
+
+def choose(configured: str) -> Device:
+    """The device to use; `auto` takes CUDA, then Apple's MPS, then the CPU.
+
+    Half precision is used on GPUs only: CPUs without matrix units are slower with it.
+
+    Raises:
+        DeviceMissingError: there is no such device here.
+    """
+    name = configured
+    if configured == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    _require(name)
+    if name.startswith("cuda"):
+        return Device(name=name, dtype=torch.bfloat16, label=f"{name} ({torch.cuda.get_device_name(name)})")
+    if name == "mps":
+        return Device(name=name, dtype=torch.float16, label="mps")
+    return Device(name="cpu", dtype=torch.float32, label=f"cpu ({os.cpu_count()} cores)")
+
+
+def _require(name: str) -> None:
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise DeviceMissingError(name, str(error).splitlines()[0]) from error
+
+
+def choose_threads(configured: int, step: Callable[[], object]) -> int:
+    """Set and return the number of compute threads that makes `step` fastest.
+
+    With a busy neighbour on a shared machine two threads can be many times slower than one, so candidates are timed;
+    one thread wins unless another is at least a tenth faster.
+    """
+    if configured:
+        torch.set_num_threads(configured)
+        return configured
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    best, best_s = 1, _median_s(1, step)
+    threads = 2
+    while threads <= cores:
+        took_s = _median_s(threads, step)
+        if took_s < 0.9 * best_s:
+            best, best_s = threads, took_s
+        threads *= 2
+    torch.set_num_threads(best)
+    log.info("compute threads chosen", threads=best, step_ms=round(best_s * 1000, 1))
+    return best
+
+
+def _median_s(threads: int, step: Callable[[], object]) -> float:
+    torch.set_num_threads(threads)
+    step()
+    times: list[float] = []
+    for _ in range(MEASURED_RUNS):
+        begun = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begun)
+    return sorted(times)[len(times) // 2]

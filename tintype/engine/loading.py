@@ -1,0 +1,68 @@
+"""Loading a model folder in diffusers layout: components by the class `model_index.json` names, safetensors only."""
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import diffusers
+import torch
+import transformers
+
+from tintype.providers.contract import ProviderError
+
+LIBRARIES = frozenset({"diffusers", "transformers"})
+"""Classes come from here only; a folder never brings code of its own."""
+
+
+class ModelBrokenError(ProviderError):
+    """The model's files cannot be used."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="model_broken", retryable=False)
+
+
+def components(
+    folder: Path, *, dtype: torch.dtype, device: str, precise: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Every component by its name in `model_index.json`; networks in evaluation mode on `device` as `dtype`.
+
+    Those named in `precise` are kept in float32.
+
+    Raises:
+        ModelBrokenError: a file is missing or damaged, or a class is not one of diffusers or transformers.
+    """
+    _quieten()
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+        listed = {name: entry for name, entry in index.items() if isinstance(entry, list)}
+        return {
+            name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
+            for name, entry in listed.items()
+        }
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelBrokenError(
+            f"the model in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"
+        ) from error
+
+
+def _quieten() -> None:
+    """Their hints and progress bars are for people at a terminal; errors are raised all the same."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    diffusers.utils.logging.set_verbosity_error()
+    diffusers.utils.logging.disable_progress_bar()
+
+
+def _component(folder: Path, entry: list[str], dtype: torch.dtype, device: str) -> Any:
+    library, class_name = entry
+    if library not in LIBRARIES:
+        raise ModelBrokenError(
+            f"{folder}: component class {library}.{class_name} is not from diffusers or transformers"
+        )
+    kind: Any = getattr(importlib.import_module(library), class_name)
+    if not issubclass(cast("type", kind), torch.nn.Module):
+        return kind.from_pretrained(folder, local_files_only=True)
+    argument = "torch_dtype" if library == "diffusers" else "dtype"
+    module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **{argument: dtype})
+    return module.eval().requires_grad_(requires_grad=False).to(device)

@@ -1,0 +1,1 @@
+"""Generations: what a person asked for, from the request to the finished pictures."""

@@ -1,0 +1,74 @@
+"""Pages of generations: filters and the cursor."""
+
+import base64
+import binascii
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from tintype import errors
+from tintype.accounts.actors import Actor
+from tintype.db.session import ReadSession
+from tintype.generations.states import Status
+from tintype.generations.tables import Generation
+
+
+class CursorInvalidError(errors.InvalidRequestError):
+    """The cursor is not one this server gave out; start without one."""
+
+    code = "cursor_invalid"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What a page shows; None asks for everything. `q` is looked for in the prompt, ignoring case."""
+
+    status: Status | None = None
+    kind: str | None = None
+    model: str | None = None
+    style: str | None = None
+    q: str | None = None
+    owner: uuid.UUID | None = None
+
+
+async def page(
+    session: ReadSession, actor: Actor, wanted: Filter, *, limit: int, cursor: str | None
+) -> tuple[Sequence[Generation], str | None]:
+    """The actor's generations, newest first, and the cursor of the next page (None on the last)."""
+    query = select(Generation).where(Generation.owner_id == actor.id)
+    for column, value in (
+        (Generation.status, wanted.status),
+        (Generation.kind, wanted.kind),
+        (Generation.model, wanted.model),
+        (Generation.style, wanted.style),
+        (Generation.owner_id, wanted.owner),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if wanted.q:
+        query = query.where(Generation.prompt.icontains(wanted.q, autoescape=True))
+    if cursor is not None:
+        query = query.where(Generation.id < parse_cursor(cursor))
+    rows = (await session.execute(query.order_by(Generation.id.desc()).limit(limit + 1))).scalars().all()
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], make_cursor(rows[limit - 1].id)
+
+
+def make_cursor(last: uuid.UUID) -> str:
+    """The cursor that continues after `last`."""
+    return base64.urlsafe_b64encode(last.bytes).rstrip(b"=").decode()
+
+
+def parse_cursor(cursor: str) -> uuid.UUID:
+    """The id a cursor stands for.
+
+    Raises:
+        CursorInvalidError: it is not one of ours.
+    """
+    try:
+        return uuid.UUID(bytes=base64.urlsafe_b64decode(cursor + "=="))
+    except (ValueError, binascii.Error) as error:
+        raise CursorInvalidError from error

@@ -1,0 +1,207 @@
+"""Generations on the wire: what a request may say and how a generation reads."""
+
+import re
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from tintype.generations.states import Status
+
+MAX_SEED = 2**32 - 1
+MAX_PROMPT_CHARS = 20_000
+"""What is read at all; a model's manifest may allow less."""
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+MAX_OPTIONS_DEPTH = 8
+MAX_OPTIONS_VALUES = 1000
+MAX_OPTIONS_INTEGER = 2**53
+
+
+def _plain(value: str) -> str:
+    if CONTROL.search(value):
+        raise ValueError("contains control characters; send plain text with line breaks and tabs at most")
+    return value
+
+
+def _no_boolean(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("is not a number; send one")
+    return value
+
+
+def _storable(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuse what a database column or a provider cannot take, whatever the model's schema says of it."""
+    left = [(cast("object", options), 0)]
+    seen = 0
+    while left:
+        value, depth = left.pop()
+        seen += 1
+        if depth > MAX_OPTIONS_DEPTH or seen > MAX_OPTIONS_VALUES:
+            raise ValueError(f"has more than {MAX_OPTIONS_DEPTH} levels or {MAX_OPTIONS_VALUES} values")
+        if isinstance(value, str) and len(_plain(value)) > MAX_PROMPT_CHARS:
+            raise ValueError(f"has a text of more than {MAX_PROMPT_CHARS} characters")
+        if isinstance(value, int | float) and not abs(value) <= MAX_OPTIONS_INTEGER:
+            raise ValueError("has a number that is not finite or beyond 2^53")
+        if isinstance(value, dict):
+            left += [(part, depth + 1) for pair in cast("dict[str, object]", value).items() for part in pair]
+        elif isinstance(value, list):
+            left += [(item, depth + 1) for item in cast("list[object]", value)]
+    return options
+
+
+Text = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS), AfterValidator(_plain)]
+Prompt = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_PROMPT_CHARS, strip_whitespace=True),
+    AfterValidator(_plain),
+]
+ShortText = Annotated[str, StringConstraints(max_length=100), AfterValidator(_plain)]
+Integer = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
+Options = Annotated[dict[str, Any], AfterValidator(_storable)]
+
+
+class Wire(BaseModel):
+    """A frozen part of a request; a field that does not exist is an error, because it is usually a typing mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True, populate_by_name=True)
+
+
+class LoraUse(Wire):
+    """A LoRA and how strongly it acts."""
+
+    model_id: ShortText
+    weight: Number = Field(default=1.0, ge=-4, le=4)
+
+
+class Control(Wire):
+    """A control picture: what it steers, how strongly and over which part of the run (fractions of all steps)."""
+
+    type: Literal["canny", "depth", "pose", "scribble", "tile"]
+    image: Text
+    strength: Number = Field(default=1.0, ge=0, le=2)
+    start: Number = Field(default=0.0, ge=0, le=1)
+    end: Number = Field(default=1.0, ge=0, le=1)
+
+
+class Hires(Wire):
+    """A second pass at a larger size."""
+
+    scale: Number = Field(gt=1, le=4)
+    steps: Integer | None = Field(default=None, ge=1, le=200)
+    strength: Number = Field(default=0.5, gt=0, le=1)
+
+
+class Refiner(Wire):
+    """A second model that takes over at `switch_at` (fraction of all steps)."""
+
+    model: ShortText
+    switch_at: Number = Field(default=0.8, gt=0, lt=1)
+
+
+class ImageCreate(Wire):
+    """A request for pictures from words. What is left out gets the model's defaults."""
+
+    prompt: Prompt = Field(description="What to draw.", examples=["a red circle on a blue background"])
+    negative_prompt: Text = Field(default="", description="What to avoid.")
+    model: ShortText | None = Field(default=None, description="A model of `GET /api/models`.")
+    style: ShortText | None = Field(default=None, description="A style of `GET /api/styles`.")
+    width: Integer | None = Field(default=None, ge=1, le=16384, description="Pixels.")
+    height: Integer | None = Field(default=None, ge=1, le=16384, description="Pixels.")
+    num_images: Integer = Field(default=1, ge=1, le=8)
+    seed: Integer | None = Field(default=None, ge=-1, le=MAX_SEED, description="−1 or absent draws one.")
+    num_inference_steps: Integer | None = Field(
+        default=None, ge=1, le=1000, validation_alias=AliasChoices("num_inference_steps", "steps")
+    )
+    guidance_scale: Number | None = Field(
+        default=None, ge=0, le=100, validation_alias=AliasChoices("guidance_scale", "cfg_scale")
+    )
+    sampler: ShortText | None = None
+    loras: tuple[LoraUse, ...] = Field(default=(), max_length=3)
+    model_id: ShortText | None = Field(default=None, description="Shorthand for one LoRA.")
+    lora_weight: Number | None = Field(default=None, ge=-4, le=4)
+    controls: tuple[Control, ...] = Field(default=(), max_length=4)
+    style_image: Text | None = None
+    hires: Hires | None = None
+    refiner: Refiner | None = None
+    seed_mode: Literal["fast", "bucket", "strict"] = "fast"
+    output_format: OutputFormat = "png"
+    route: ShortText | None = None
+    priority: Integer = Field(default=0, ge=-100, le=100, description="Higher runs first; capped by role.")
+    webhook: Text | None = None
+    options: Options = Field(default_factory=dict[str, Any], description="What only this model understands.")
+
+
+class ProgressRead(BaseModel):
+    """How far a running generation is."""
+
+    step: int
+    steps: int
+    percent: float
+    eta_s: float | None
+
+
+class MediaRead(BaseModel):
+    """A stored picture; the URLs are signed and expire."""
+
+    id: uuid.UUID
+    generation_id: uuid.UUID | None
+    index: int
+    source: Literal["generated", "uploaded"]
+    content_type: str
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+    seed: int | None
+    settings: dict[str, Any] | None
+    url: str
+    thumbnail_url: str
+    created_at: datetime
+
+
+class ErrorRead(BaseModel):
+    """Why a generation failed."""
+
+    code: str
+    message: str
+
+
+class CostRead(BaseModel):
+    """What a generation cost, in US dollars."""
+
+    usd: float
+
+
+class GenerationRead(BaseModel):
+    """A generation as it stands."""
+
+    id: uuid.UUID
+    kind: Literal["image"]
+    status: Status
+    prompt: str
+    parameters: dict[str, Any]
+    model: str
+    style: str | None
+    progress: ProgressRead | None
+    output_paths: list[str]
+    media: list[MediaRead]
+    error: ErrorRead | None
+    cost: CostRead
+    attempt: int
+    retry_of: uuid.UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+
+
+class GenerationPage(BaseModel):
+    """A page of generations, newest first; `next_cursor` is null on the last."""
+
+    items: list[GenerationRead]
+    next_cursor: str | None

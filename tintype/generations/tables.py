@@ -1,0 +1,75 @@
+"""The tables of generations: the row that is the truth, and its events."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tintype.db.base import Base
+from tintype.generations.states import STATUSES
+
+STATUS_LIST = ", ".join(f"'{status}'" for status in STATUSES)
+
+
+class Generation(Base):
+    """One request for pictures. Every write of a worker is fenced by `attempt`."""
+
+    __tablename__ = "generations"
+    __table_args__ = (
+        CheckConstraint(f"status IN ({STATUS_LIST})", name="status"),
+        CheckConstraint("(status IN ('completed', 'failed', 'cancelled')) = (completed_at IS NOT NULL)", name="end"),
+        Index("ix_generations_owner_id_id", "owner_id", text("id DESC")),
+        Index("ix_generations_retry_of", "retry_of"),
+        Index(
+            "ix_generations_active",
+            "status",
+            "model",
+            "priority",
+            "id",
+            postgresql_where=text("status IN ('queued', 'processing')"),
+        ),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[uuid.UUID]
+    kind: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    style: Mapped[str | None] = mapped_column(Text)
+    prompt: Mapped[str] = mapped_column(Text)
+    parameters: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    priority: Mapped[int] = mapped_column(Integer)
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    worker_id: Mapped[uuid.UUID | None]
+    heartbeat_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    checkpoint: Mapped[str | None] = mapped_column(Text)
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+    cost_usd: Mapped[float] = mapped_column(default=0.0)
+    retry_of: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("generations.id", ondelete="SET NULL"))
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+
+
+class Event(Base):
+    """Something that happened to a generation; ids grow in commit order, so a reader goes on after the last it saw."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Index("ix_events_generation_id_id", "generation_id", "id"),
+        Index("ix_events_owner_id_id", "owner_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    generation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"))
+    owner_id: Mapped[uuid.UUID]
+    type: Mapped[str] = mapped_column(Text)
+    data: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime]

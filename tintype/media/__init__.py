@@ -1,0 +1,1 @@
+"""Media: stored pictures, their files, and the settings written into them."""

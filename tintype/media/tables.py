@@ -1,0 +1,39 @@
+"""The table of stored pictures."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from tintype.db.base import Base
+
+
+class Media(Base):
+    """A stored picture: generated (with its generation) or uploaded."""
+
+    __tablename__ = "media"
+    __table_args__ = (
+        CheckConstraint("source IN ('generated', 'uploaded')", name="source"),
+        Index("ix_media_owner_id_id", "owner_id", text("id DESC")),
+        Index("ix_media_generation_id_index", "generation_id", "index", unique=True),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    owner_id: Mapped[uuid.UUID]
+    generation_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"))
+    index: Mapped[int] = mapped_column(Integer, default=0)
+    source: Mapped[str] = mapped_column(Text)
+    content_type: Mapped[str] = mapped_column(Text)
+    width: Mapped[int] = mapped_column(Integer)
+    height: Mapped[int] = mapped_column(Integer)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(Text)
+    thumbnail_key: Mapped[str] = mapped_column(Text)
+    thumbnail_sha256: Mapped[str] = mapped_column(Text)
+    seed: Mapped[int | None] = mapped_column(BigInteger)
+    settings: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    created_at: Mapped[datetime]

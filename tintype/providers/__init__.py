@@ -1,0 +1,1 @@
+"""Everything that makes pictures, behind one small contract."""

@@ -1,0 +1,189 @@
+"""Taking jobs out of line: one PgQueuer manager per process, started again after the database was away."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.errors import FailingListenerError, RetryRequested
+from pgqueuer.models import Job
+from pgqueuer.ports.driver import NotifyCallback
+from pgqueuer.queries import Queries
+
+from tintype import logs
+from tintype.db.session import CONNECTION_FAULTS
+
+log = logs.get("queue")
+
+POLL_S = 5.0
+"""The queue is looked at this often at least without a notification; the net under a lost one."""
+
+POLLS_PER_SILENCE = 4
+"""Nothing notifies when a dead worker's job becomes free, so it is looked for this often in `dead_after_s`."""
+
+MAX_BATCH = 8
+
+STEADY_S = 10.0
+"""A connection that held this long is made again at once when it is lost."""
+
+LANES_S = 2.0
+"""How often the set of lanes is looked at, so that a model installed meanwhile is served."""
+
+Work = Callable[[str, uuid.UUID], Awaitable[None]]
+
+
+class AgainError(Exception):
+    """Raised by the work: keep the job in line and hand it out again after `delay_s`."""
+
+    def __init__(self, delay_s: float) -> None:
+        super().__init__(f"again in {delay_s} s")
+        self.delay_s = delay_s
+
+
+class Driver(AsyncpgPoolDriver):
+    """Sets `lost` when a query fails, or when the connection that listens ends, which no query would notice."""
+
+    def __init__(self, pool: "asyncpg.Pool", lost: asyncio.Event) -> None:
+        super().__init__(pool)
+        self._lost = lost
+
+    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
+        """The rows of a query."""
+        with self._noting():
+            return await super().fetch(query, *args)
+
+    async def execute(self, query: str, *args: object) -> str:
+        """The status of a command."""
+        with self._noting():
+            return await super().execute(query, *args)
+
+    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
+        """Listen until the connection ends."""
+        await super().add_listener(channel, callback)
+        assert self._listener_connection is not None
+        self._listener_connection.add_termination_listener(self._note_end)
+
+    def _note_end(self, _connection: object) -> None:
+        self._lost.set()
+
+    @contextmanager
+    def _noting(self) -> Generator[None]:
+        try:
+            yield
+        except CONNECTION_FAULTS:
+            self._lost.set()
+            raise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consumer:
+    """Takes jobs from `lanes()` and runs `work(lane, generation_id)` on each, `concurrency` (2 or more) at once."""
+
+    url: str
+    lanes: Callable[[], Collection[str]]
+    work: Work
+    concurrency: int
+    dead_after_s: float
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Consume until `stopping` is set, then return when the work in hand has ended.
+
+        A manager that lost the database returns only when its work in hand has ended, so another takes its place.
+        """
+        delay_s = 0.1
+        leaving: set[asyncio.Task[None]] = set()
+        while not stopping.is_set():
+            lost = asyncio.Event()
+            consuming = asyncio.create_task(self._consume_until_lost(stopping, lost))
+            leaving.add(consuming)
+            consuming.add_done_callback(leaving.discard)
+            began_at = asyncio.get_running_loop().time()
+            await _first(lost.wait(), stopping.wait())
+            if stopping.is_set():
+                break
+            delay_s = 0.1 if asyncio.get_running_loop().time() - began_at > STEADY_S else min(delay_s * 2, 2.0)
+            await _sleep_unless(stopping, delay_s)
+        await asyncio.gather(*leaving)
+
+    async def _consume_until_lost(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
+        try:
+            await self._consume(stopping, lost)
+        except (*CONNECTION_FAULTS, FailingListenerError, RuntimeError) as error:
+            log.warning("queue connection lost", error=str(error)[:200])
+        finally:
+            lost.set()
+
+    async def _consume(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
+        limit = max(2, self.concurrency)
+        async with asyncpg.create_pool(
+            self.url,
+            min_size=2,
+            max_size=3,
+            timeout=10,
+            server_settings={"application_name": "tintype-queue"},
+        ) as pool:
+            manager = QueueManager(Queries(Driver(pool, lost)))
+            self._register(manager)
+            aside = [
+                asyncio.create_task(_relay(stopping, manager.shutdown)),
+                asyncio.create_task(_relay(lost, manager.shutdown)),
+                asyncio.create_task(self._follow_lanes(manager)),
+            ]
+            try:
+                await manager.run(
+                    dequeue_timeout=timedelta(seconds=min(POLL_S, self.dead_after_s / POLLS_PER_SILENCE)),
+                    batch_size=max(1, min(MAX_BATCH, limit // 2)),
+                    max_concurrent_tasks=limit,
+                    shutdown_on_listener_failure=True,
+                    heartbeat_timeout=timedelta(seconds=self.dead_after_s),
+                )
+            finally:
+                for task in aside:
+                    task.cancel()
+
+    def _register(self, manager: QueueManager) -> None:
+        for lane in self.lanes():
+            if lane not in manager.entrypoint_registry:
+                manager.entrypoint(lane, accepts_context=False)(self._handle)
+
+    async def _follow_lanes(self, manager: QueueManager) -> None:
+        while True:
+            await asyncio.sleep(LANES_S)
+            self._register(manager)
+
+    async def _handle(self, job: Job) -> None:
+        if job.payload is None:
+            return
+        try:
+            await self.work(job.entrypoint, uuid.UUID(bytes=job.payload))
+        except AgainError as again:
+            raise RetryRequested(delay=timedelta(seconds=again.delay_s)) from again
+
+
+async def _relay(source: asyncio.Event, target: asyncio.Event) -> None:
+    await source.wait()
+    target.set()
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Return when one of `waits` has."""
+    tasks = {asyncio.create_task(wait) for wait in waits}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

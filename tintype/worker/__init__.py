@@ -1,0 +1,1 @@
+"""The worker: takes jobs, calls a provider, stores what comes back."""

@@ -1,0 +1,85 @@
+"""What a worker holds at this moment: its claims, how far each is, and whether it must stop."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tintype.generations.claims import Beat, Claim
+from tintype.providers.contract import Progress
+
+StopReason = Literal["cancelled", "lost", "draining"]
+
+
+@dataclass
+class Held:
+    """One claim in work; `token` names what goes on elsewhere for it.
+
+    `stop` may be called from any task; the first reason stands.
+    """
+
+    claim: Claim
+    reason: StopReason | None = None
+    stopped: asyncio.Event = field(default_factory=asyncio.Event)
+    token: str | None = None
+    progress: dict[str, Any] | None = None
+    announced: dict[str, Any] | None = None
+    _first_step_at: float | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the work to end."""
+        if self.reason is None:
+            self.reason = reason
+            self.stopped.set()
+
+    def advance(self, progress: Progress) -> None:
+        """Note how far the work is; the time left is estimated from the pace since the first step."""
+        at = time.monotonic()
+        if self._first_step_at is None:
+            self._first_step_at = at
+            self._first_step = progress.step
+        done = progress.step - self._first_step
+        pace_s = (at - self._first_step_at) / done if done else None
+        left = progress.steps - progress.step
+        self.progress = {
+            "step": progress.step,
+            "steps": progress.steps,
+            "percent": round(100 * progress.step / progress.steps, 1),
+            "eta_s": None if pace_s is None else round(pace_s * left, 2),
+        }
+
+    _first_step: int = 0
+
+
+class Holdings:
+    """All claims of this worker, by generation."""
+
+    def __init__(self) -> None:
+        self._held: dict[uuid.UUID, Held] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def __iter__(self) -> Iterator[Held]:
+        return iter(tuple(self._held.values()))
+
+    def add(self, claim: Claim) -> Held:
+        """Note a new claim."""
+        held = Held(claim=claim, token=claim.checkpoint)
+        self._held[claim.id] = held
+        return held
+
+    def drop(self, held: Held) -> None:
+        """Forget a claim that has ended."""
+        if self._held.get(held.claim.id) is held:
+            del self._held[held.claim.id]
+
+    def get(self, generation_id: uuid.UUID) -> Held | None:
+        """The claim on this generation, if this worker has it."""
+        return self._held.get(generation_id)
+
+    def beats(self) -> list[Beat]:
+        """What the next heartbeat says."""
+        return [Beat(id=h.claim.id, attempt=h.claim.attempt, progress=h.progress) for h in self]

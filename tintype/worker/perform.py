@@ -1,0 +1,326 @@
+"""One job from delivery to end: claim, generate, store, finish. Called by the queue, at least once per generation."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import structlog
+
+from tintype import errors, logs, settings, storage
+from tintype.catalog.operations import Catalogue, Model
+from tintype.db import session as db
+from tintype.generations import claims
+from tintype.generations.claims import Claim
+from tintype.providers.contract import (
+    Checkpoint,
+    GenerationRequest,
+    ModelFiles,
+    Output,
+    Progress,
+    Provider,
+    ProviderError,
+)
+from tintype.providers.registry import Providers
+from tintype.queue import jobs
+from tintype.queue.consumer import AgainError
+from tintype.worker import results
+from tintype.worker.held import Held, Holdings
+
+BACKOFF_S = (1.0, 5.0, 20.0)
+"""How long a retryable failure waits before the next run, by number of failures; jittered by a quarter."""
+
+ALONE_AGAIN_S = 1.0
+"""How often a job whose last run must be alone looks whether it may begin."""
+
+UNABLE_AGAIN_S = 2.0
+
+log = logs.get("worker")
+
+
+class StoppedError(Exception):
+    """The work was told to stop; `Held.reason` says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performer:
+    """Everything a job needs. `slots` limits how many requests each provider is given at once."""
+
+    worker_id: uuid.UUID
+    database: db.Database
+    store: storage.Store
+    catalogue: Catalogue
+    providers: Providers
+    slots: dict[str, asyncio.Semaphore]
+    holdings: Holdings
+    worker: settings.Worker
+    draining: asyncio.Event
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def perform(self, lane: str, generation_id: uuid.UUID) -> None:
+        """Do what the row of this generation asks for, if it still asks for anything.
+
+        Raises:
+            AgainError: the queue is to hand the job out again later.
+        """
+        with structlog.contextvars.bound_contextvars(generation_id=str(generation_id)):
+            try:
+                if self.holdings.get(generation_id) is not None:  # handed out again while the database was away
+                    raise AgainError(self.worker.dead_after_s)
+                self._check_provider(lane)
+                async with self._turn(lane, generation_id):
+                    await self._claim_and_run(generation_id)
+            except db.DatabaseAwayError as error:
+                raise AgainError(self.worker.dead_after_s) from error
+
+    def _check_provider(self, lane: str) -> None:
+        """Leave a job to other workers when the provider has found out that it cannot work here."""
+        model = self.catalogue.models().get(jobs.model_of(lane))
+        provider = self.providers.ready.get(model.manifest.provider) if model is not None else None
+        if provider is not None and provider.capabilities().problem is not None:
+            raise AgainError(UNABLE_AGAIN_S)
+
+    @asynccontextmanager
+    async def _turn(self, lane: str, generation_id: uuid.UUID) -> AsyncGenerator[None]:
+        """A slot of the provider; a job that waits for one goes back in line when the worker drains or outranked."""
+        slot = self._slot(lane)
+        has_waited = slot.locked()
+        if self.draining.is_set() or not await _acquire_unless(slot, self.draining):
+            raise AgainError(0)
+        try:
+            if has_waited and await self._is_outranked(lane, generation_id):
+                raise AgainError(0)
+            yield
+        finally:
+            slot.release()
+
+    async def _is_outranked(self, lane: str, generation_id: uuid.UUID) -> bool:
+        return await db.persistently(
+            self.database, lambda session: jobs.is_outranked(session, lane=lane, generation_id=generation_id)
+        )
+
+    async def _claim_and_run(self, generation_id: uuid.UUID) -> None:
+        try:
+            held = await self._claim(generation_id, is_alone=False)
+        except claims.LastRunError:
+            if self.alone.locked():
+                raise AgainError(ALONE_AGAIN_S) from None
+            async with self.alone:
+                await self._run(await self._claim(generation_id, is_alone=True))
+        else:
+            await self._run(held)
+
+    def _slot(self, lane: str) -> asyncio.Semaphore:
+        model = self.catalogue.models().get(jobs.model_of(lane))
+        return self.slots[model.manifest.provider] if model is not None else asyncio.Semaphore(1)
+
+    async def _claim(self, generation_id: uuid.UUID, *, is_alone: bool) -> Held | None:
+        outcome = await db.persistently(
+            self.database,
+            lambda session: claims.claim(
+                session,
+                generation_id,
+                worker_id=self.worker_id,
+                dead_after_s=self.worker.dead_after_s,
+                max_attempts=self.worker.max_attempts,
+                is_alone=is_alone,
+            ),
+        )
+        match outcome:
+            case Claim():
+                log.info("started", attempt=outcome.attempt, model=outcome.model)
+                return self.holdings.add(outcome)
+            case claims.Busy(retry_in_s=retry_in_s):
+                raise AgainError(retry_in_s)
+            case claims.NothingToDo():
+                return None
+
+    async def _run(self, held: Held | None) -> None:
+        if held is None:
+            return
+        try:
+            await self._run_held(held)
+        finally:
+            self.holdings.drop(held)
+
+    async def _run_held(self, held: Held) -> None:
+        try:
+            await self._generate_and_store(held)
+        except (StoppedError, claims.CancelledError):
+            await self._stopped(held)
+        except claims.SupersededError:
+            log.warning("attempt is over, result dropped", attempt=held.claim.attempt)
+        except ProviderError as error:
+            await self._failed(held, code=error.code, message=error.detail, retryable=error.retryable)
+        except db.DatabaseAwayError:
+            raise
+        except errors.TintypeError as error:
+            retryable = isinstance(error, errors.UnavailableError) or error.status in (503, 507)
+            await self._failed(held, code=error.code, message=error.detail, retryable=retryable)
+        except Exception as error:
+            log.exception("job broke")
+            message = (
+                f"an internal error stopped this generation ({type(error).__name__}); the log of the worker says more"
+            )
+            await self._failed(held, code="internal_error", message=message, retryable=False)
+
+    async def _generate_and_store(self, held: Held) -> None:
+        provider, request = self._prepare(held.claim)
+        await results.discard_earlier(self.store, held.claim)
+        stored: list[results.Stored] = []
+        is_kept = False
+        try:
+            async for output in self._outputs(held, provider, request):
+                stored.append(await results.store(self.store, held.claim, output))  # noqa: PERF401  discarded on error
+            cost = provider.quote(request).usd
+            await db.persistently(
+                self.database,
+                lambda session: claims.complete(
+                    session, held.claim, [results.row(held.claim, item) for item in stored], cost_usd=cost
+                ),
+            )
+            is_kept = True
+            log.info("completed", attempt=held.claim.attempt, pictures=len(stored))
+        except db.DatabaseAwayError:
+            is_kept = True  # nobody knows whether the rows that name the files were committed
+            raise
+        finally:
+            if not is_kept:
+                await results.discard(self.store, stored)
+
+    def _prepare(self, claim: Claim) -> tuple[Provider, GenerationRequest]:
+        model = self.catalogue.get(claim.model)
+        name = model.manifest.provider
+        if model.manifest.draws_people:
+            raise ProviderError(
+                f"model {claim.model!r} can draw people and no safety detector is installed",
+                code="safety_detector_missing",
+                retryable=False,
+            )
+        provider = self.providers.ready.get(name)
+        if provider is None:
+            reason = self.providers.broken.get(name, "it is not installed")
+            raise ProviderError(f"provider {name!r} cannot be used: {reason}", code="provider_missing", retryable=False)
+        parameters = claim.parameters
+        return provider, GenerationRequest(
+            id=str(claim.id),
+            task=parameters["task"],
+            model=files_of(model),
+            prompt=parameters["drawn"]["prompt"],
+            negative_prompt=parameters["drawn"]["negative_prompt"],
+            width=parameters["width"],
+            height=parameters["height"],
+            seeds=tuple(parameters["seeds"]),
+            steps=parameters["num_inference_steps"],
+            guidance_scale=parameters["guidance_scale"],
+            sampler=parameters["sampler"],
+            seed_mode=parameters["seed_mode"],
+            options=parameters["options"],
+        )
+
+    async def _outputs(self, held: Held, provider: Provider, request: GenerationRequest) -> AsyncIterator[Output]:
+        """The provider's outputs; its progress is noted on the way, and a stop ends it within one step."""
+        stream = provider.generate(request, resume=held.claim.checkpoint)
+        async with aclosing(cast("AsyncGenerator[Progress | Checkpoint | Output]", stream)) as items:
+            while True:
+                item = await _next_unless_stopped(items, held)
+                match item:
+                    case None:
+                        return
+                    case Progress():
+                        held.advance(item)
+                    case Checkpoint(token=token):
+                        await self._remember(held, token)
+                    case Output():
+                        yield item
+
+    async def _remember(self, held: Held, token: str) -> None:
+        await db.persistently(self.database, lambda session: claims.checkpoint(session, held.claim, token))
+        held.token = token
+
+    async def _stopped(self, held: Held) -> None:
+        if held.reason == "draining":
+            await self._give_back(held, counts_as_failure=False)
+            raise AgainError(0)
+        if held.reason != "lost":
+            await self._cancel_elsewhere(held)
+            await db.persistently(self.database, lambda session: claims.acknowledge_cancel(session, held.claim))
+        log.info("stopped", reason=held.reason or "cancelled")
+
+    async def _cancel_elsewhere(self, held: Held) -> None:
+        if held.token is None:
+            return
+        try:
+            await self._prepare(held.claim)[0].cancel(held.token)
+        except ProviderError as error:
+            log.warning("work elsewhere could not be cancelled", code=error.code, error=error.detail)
+
+    async def _failed(self, held: Held, *, code: str, message: str, retryable: bool) -> None:
+        failures = held.claim.failures + 1
+        log.warning("failed", code=code, error=message, retryable=retryable, failures=failures)
+        if retryable and failures < self.worker.max_attempts:
+            if await self._give_back(held, counts_as_failure=True):
+                delay_s = BACKOFF_S[min(failures, len(BACKOFF_S)) - 1]
+                raise AgainError(delay_s * random.uniform(0.75, 1.25))  # noqa: S311  jitter, not a secret
+            return
+        try:
+            await db.persistently(
+                self.database, lambda session: claims.fail(session, held.claim, code=code, message=message)
+            )
+        except claims.CancelledError:
+            await self._stopped(held)
+        except claims.SupersededError:
+            log.warning("attempt is over, failure dropped", attempt=held.claim.attempt)
+
+    async def _give_back(self, held: Held, *, counts_as_failure: bool) -> bool:
+        return await db.persistently(
+            self.database,
+            lambda session: claims.give_back(session, held.claim, counts_as_failure=counts_as_failure),
+        )
+
+
+def files_of(model: Model) -> ModelFiles:
+    """A model of the catalogue as a provider needs it."""
+    return ModelFiles(
+        id=model.id,
+        family=model.manifest.family,
+        folder=str(model.folder),
+        memory_bytes=max(model.manifest.memory_bytes.values(), default=0),
+    )
+
+
+async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool:
+    """Whether the slot was had before the event came."""
+    if not slot.locked():
+        return await slot.acquire()
+    acquiring = asyncio.create_task(slot.acquire())
+    coming = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({acquiring, coming}, return_when=asyncio.FIRST_COMPLETED)
+        return acquiring.done()
+    finally:
+        coming.cancel()
+        if not acquiring.done():
+            acquiring.cancel()
+
+
+async def _next_unless_stopped(
+    items: AsyncIterator[Progress | Checkpoint | Output], held: Held
+) -> Progress | Checkpoint | Output | None:
+    if held.stopped.is_set():
+        raise StoppedError
+    following = asyncio.ensure_future(anext(items, None))
+    stopped = asyncio.create_task(held.stopped.wait())
+    try:
+        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if held.stopped.is_set():
+            raise StoppedError
+        return following.result()
+    finally:
+        stopped.cancel()
+        if not following.done():
+            following.cancel()
+            await asyncio.wait({following})

@@ -1,0 +1,60 @@
+"""Workers announce themselves in the database; the API reads there who is alive."""
+
+import os
+import socket
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+
+from tintype import __version__
+from tintype.db.base import now
+from tintype.db.session import ReadSession, WriteSession
+from tintype.worker.tables import Worker
+
+ALIVE_FOR = timedelta(seconds=15)
+"""A worker not seen for this long counts as gone."""
+
+FORGET_AFTER = timedelta(days=1)
+
+
+async def announce(
+    session: WriteSession,
+    *,
+    worker_id: uuid.UUID,
+    started_at: datetime,
+    state: Literal["ready", "draining"],
+    models: Sequence[str],
+    devices: Sequence[str],
+    broken_providers: Mapping[str, str],
+) -> None:
+    """Say that this worker is there, and drop those that have long been gone."""
+    values: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": __version__,
+        "state": state,
+        "models": list(models),
+        "devices": list(devices),
+        "broken_providers": dict(broken_providers),
+        "started_at": started_at,
+        "seen_at": now(),
+    }
+    await session.execute(
+        insert(Worker).values(id=worker_id, **values).on_conflict_do_update(index_elements=[Worker.id], set_=values)
+    )
+    await session.execute(delete(Worker).where(Worker.seen_at < now() - FORGET_AFTER))
+
+
+async def leave(session: WriteSession, worker_id: uuid.UUID) -> None:
+    """Say that this worker has stopped."""
+    await session.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+async def alive(session: ReadSession) -> list[Worker]:
+    """The workers seen lately, oldest first."""
+    rows = await session.execute(select(Worker).where(Worker.seen_at > now() - ALIVE_FOR).order_by(Worker.started_at))
+    return list(rows.scalars())

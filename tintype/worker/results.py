@@ -1,0 +1,146 @@
+"""From a provider's output to stored files: encode, name, store; and take back what nobody will ever see."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tintype import __version__, storage
+from tintype.db.base import new_id, now
+from tintype.generations.claims import Claim
+from tintype.media import encoding
+from tintype.media.settings_text import GenerationSettings
+from tintype.media.tables import Media
+from tintype.providers.contract import Output
+
+CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+THUMBNAIL_TYPE = "image/webp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A picture as bytes, with its thumbnail."""
+
+    data: bytes
+    thumbnail: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A picture that lies in storage but is not yet anybody's."""
+
+    output: Output
+    key: str
+    thumbnail_key: str
+    size_bytes: int
+    sha256: str
+    thumbnail_sha256: str
+    width: int
+    height: int
+    settings: GenerationSettings
+
+
+async def store(store: storage.Store, claim: Claim, output: Output) -> Stored:
+    """Encode one output with its settings and put it and its thumbnail into storage.
+
+    The key holds the attempt, so that two attempts never write the same file.
+    """
+    written = settings_of(claim, output)
+    file_format = claim.parameters["output_format"]
+    encoded = await asyncio.to_thread(_encode, output, file_format, written)
+    key, thumbnail_key = _keys(claim, claim.attempt, output.index)
+    stored = Stored(
+        output=output,
+        key=key,
+        thumbnail_key=thumbnail_key,
+        size_bytes=len(encoded.data),
+        sha256=encoding.content_hash(encoded.data),
+        thumbnail_sha256=encoding.content_hash(encoded.thumbnail),
+        width=encoded.width,
+        height=encoded.height,
+        settings=written,
+    )
+    outcomes = await asyncio.gather(
+        storage.put(store, stored.key, encoded.data, CONTENT_TYPES[file_format]),
+        storage.put(store, stored.thumbnail_key, encoded.thumbnail, THUMBNAIL_TYPE),
+        return_exceptions=True,  # a put that goes on after the other failed would come after the discard
+    )
+    for fault in outcomes:
+        if fault is not None:
+            await discard(store, [stored])
+            raise fault
+    return stored
+
+
+def _keys(claim: Claim, attempt: int, index: int) -> tuple[str, str]:
+    """Where a picture and its thumbnail go: under the day of the request, so that any attempt can name them."""
+    day = datetime.fromtimestamp((claim.id.int >> 80) / 1000, UTC).strftime("%Y/%m/%d")
+    stem = f"{day}/{claim.id}-{attempt}-{index}"
+    return f"{stem}.{claim.parameters['output_format']}", f"{stem}.thumbnail.webp"
+
+
+def _encode(output: Output, file_format: str, settings: GenerationSettings) -> Encoded:
+    height, width = output.pixels.shape[:2]
+    return Encoded(
+        data=encoding.encode(output.pixels, file_format, settings),  # pyright: ignore[reportArgumentType]  checked on the way in
+        thumbnail=encoding.thumbnail(output.pixels),
+        width=width,
+        height=height,
+    )
+
+
+async def discard(store: storage.Store, stored: Sequence[Stored]) -> None:
+    """Delete files whose generation did not complete with them."""
+    if stored:
+        await storage.delete(store, [key for item in stored for key in (item.key, item.thumbnail_key)])
+
+
+async def discard_earlier(store: storage.Store, claim: Claim) -> None:
+    """Delete what earlier attempts stored and their dead workers could not take back; none of them completed."""
+    places = [
+        (attempt, index) for attempt in range(1, claim.attempt) for index in range(len(claim.parameters["seeds"]))
+    ]
+    await storage.delete(store, [key for attempt, index in places for key in _keys(claim, attempt, index)])
+
+
+def settings_of(claim: Claim, output: Output) -> GenerationSettings:
+    """What is written into the file: enough to make the picture again."""
+    parameters = claim.parameters
+    return GenerationSettings(
+        prompt=parameters["drawn"]["prompt"],
+        negative_prompt=parameters["drawn"]["negative_prompt"],
+        steps=parameters["num_inference_steps"],
+        sampler=parameters["sampler"],
+        guidance_scale=parameters["guidance_scale"],
+        seed=output.seed,
+        width=parameters["width"],
+        height=parameters["height"],
+        model=claim.model,
+        style=claim.style,
+        tool="Tintype",
+        tool_version=__version__,
+    )
+
+
+def row(claim: Claim, stored: Stored) -> Media:
+    """The row that makes a stored picture part of its generation."""
+    return Media(
+        id=new_id(),
+        owner_id=claim.owner_id,
+        generation_id=claim.id,
+        index=stored.output.index,
+        source="generated",
+        content_type=CONTENT_TYPES[claim.parameters["output_format"]],
+        width=stored.width,
+        height=stored.height,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+        key=stored.key,
+        thumbnail_key=stored.thumbnail_key,
+        thumbnail_sha256=stored.thumbnail_sha256,
+        seed=stored.output.seed,
+        settings={**claim.parameters, "seed": stored.output.seed, "model": claim.model, "style": claim.style},
+        created_at=now(),
+    )
