@@ -5,7 +5,8 @@
     python scripts/train_sketch.py denoiser --run DIR --minutes 85
     python scripts/train_sketch.py export --run DIR --model tintype/catalog/builtin/sketch
 
-`decoder` trains the autoencoder's decoder further without changing what latents mean. `latents` may go on while the
+`restore` begins a run from a shipped model (--model) as if its denoiser had trained for --minutes; the denoiser then
+goes on from there. `decoder` trains the autoencoder's decoder further without changing what latents mean. `latents` may go on while the
 denoiser trains. The minutes above are for one core of a CPU.
 Every stage resumes from its checkpoint in DIR. `--device auto` takes a CUDA GPU where there is one.
 """
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.sketch import hardware
 
-STAGES = ("autoencoder", "decoder", "latents", "denoiser", "export")
+STAGES = ("autoencoder", "decoder", "latents", "denoiser", "export", "restore")
 
 
 def main() -> None:
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--threads", type=int, default=1, help="compute threads on a CPU")
     parser.add_argument("--shards", type=int, default=20, help="how many files of latents to draw")
-    parser.add_argument("--model", type=Path, help="where `export` writes the model folder")
+    parser.add_argument("--model", type=Path, help="the model folder that `export` writes and `restore` reads")
     options = parser.parse_args()
     device = hardware.choose(options.device, options.threads)
     run = hardware.Run(folder=options.run, device=device, minutes=options.minutes)
@@ -52,8 +53,11 @@ def main() -> None:
         from scripts.sketch import export
 
         if options.model is None:
-            parser.error("export needs --model")
-        export.export(run.folder, options.model)
+            parser.error(f"{options.stage} needs --model")
+        if options.stage == "restore":
+            export.restore(options.model, run.folder, options.minutes)
+        else:
+            export.export(run.folder, options.model)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,11 @@ def train(run: hardware.Run, *, decoder_only: bool = False, rate: float = 3e-3, 
     print(measure(model.eval(), run.folder / "reconstructions.png"), flush=True)
 
 
+def start(folder: Path, model: AutoencoderTiny) -> None:
+    """Write the checkpoint of a run whose autoencoder is already trained."""
+    hardware.save({"model": model.state_dict()}, folder / CHECKPOINT)
+
+
 def load(folder: Path) -> AutoencoderTiny:
     """Give the trained autoencoder of a run, on the CPU, in evaluation mode, with its latest decoder."""
     model = build()

@@ -102,7 +102,7 @@ def train(run: hardware.Run, *, rate: float = 5e-3) -> None:
     if state := hardware.load(run.folder / CHECKPOINT):
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        for (optimiser, _), kept in zip(optimisers, state["optimisers"], strict=True):
+        for (optimiser, _), kept in zip(optimisers, state["optimisers"] or [], strict=bool(state["optimisers"])):
             optimiser.load_state_dict(kept)
         step, before = state["step"], state["minutes"]
     rng = random.Random(step)
@@ -126,6 +126,13 @@ def train(run: hardware.Run, *, rate: float = 5e-3) -> None:
             saved = run.spent_minutes()
             _save(run.folder, network, average, optimisers, step, before + saved)
     _save(run.folder, network, average, optimisers, step, before + run.spent_minutes())
+
+
+def start(folder: Path, network: Network, minutes: float) -> None:
+    """Write the checkpoint of a run that goes on from trained networks, as if they had taken it `minutes`."""
+    weights = network.state_dict()
+    state = {"network": weights, "average": weights, "optimisers": None, "step": 0, "minutes": minutes}
+    hardware.save(state, folder / CHECKPOINT)
 
 
 def load(folder: Path) -> Network:

@@ -1,4 +1,4 @@
-"""The shipped model folder from a run's checkpoints, in the layout that diffusers reads."""
+"""The shipped model folder from a run's checkpoints, in the layout that diffusers reads, and the way back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderTiny, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from transformers import CLIPTextModel
 
 from . import autoencoder, denoiser, tokens
 
@@ -40,6 +41,21 @@ def export(run_folder: Path, model_folder: Path) -> None:
     fresh.write_text(json.dumps(_index(parts), indent=2) + "\n")
     os.replace(fresh, model_folder / "model_index.json")
     print(f"{model_folder}: {size_bytes(model_folder) / 1e6:.1f} MB", flush=True)
+
+
+def restore(model_folder: Path, run_folder: Path, minutes: float) -> None:
+    """Write the checkpoints of a run that goes on from a shipped model, counted as having trained for `minutes`.
+
+    The optimisers' memory is not in a model folder and starts anew.
+    """
+    vae = AutoencoderTiny.from_pretrained(model_folder / "vae", torch_dtype=torch.float32)
+    network = denoiser.Network(len(tokens.load_tokenizer(model_folder)), vae.config.latent_channels)
+    parts = {"transformer": SD3Transformer2DModel, "text_encoder": CLIPTextModel}
+    for name, kind in parts.items():
+        loaded = kind.from_pretrained(model_folder / name).float()
+        getattr(network, name).load_state_dict(loaded.state_dict())
+    autoencoder.start(run_folder, vae)
+    denoiser.start(run_folder, network, minutes)
 
 
 def _index(parts: dict[str, Any]) -> dict[str, Any]:
