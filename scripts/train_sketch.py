@@ -6,8 +6,8 @@
     python scripts/train_sketch.py export --run DIR --model tintype/catalog/builtin/sketch
 
 `restore` begins a run from a shipped model (--model) as if its denoiser had trained for --minutes; the denoiser then
-goes on from there. `decoder` trains the autoencoder's decoder further without changing what latents mean. `latents` may go on while the
-denoiser trains. The minutes above are for one core of a CPU.
+goes on from there. `decoder` trains the autoencoder's decoder further without changing what latents mean. `latents`
+may go on while the denoiser trains. The minutes above are for one core of a CPU.
 Every stage resumes from its checkpoint in DIR. `--device auto` takes a CUDA GPU where there is one.
 """
 
