@@ -12,6 +12,7 @@ import argparse
 import json
 import random
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,10 @@ from PIL import Image, ImageDraw
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from scripts.sketch import meaning, sampling, scoring, wording  # noqa: E402  (the root is no package)
+from scripts.sketch import meaning, scoring, wording  # noqa: E402  (the root is no package)
+from tintype.catalog import manifest as catalogue  # noqa: E402
+from tintype.engine import runner  # noqa: E402
+from tintype.providers import contract  # noqa: E402
 
 FLOOR = {"colours": 90.0, "shapes": 80.0, "positions": 80.0}
 GOAL = {"colours": 98.0, "shapes": 95.0, "positions": 95.0}
@@ -50,27 +54,55 @@ def questions(count: int, seed: int) -> list[meaning.Figures]:
     return list(asked.values())
 
 
+def draw_all(
+    folder: Path,
+    asked: list[meaning.Figures],
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    guidance: float | None = None,
+    width: int = 128,
+    height: int = 128,
+) -> list[Case]:
+    """Give every case, drawn by the product's engine as a worker would draw it; picture i has the seed `seed` + i."""
+    manifest = catalogue.read(folder / "manifest.json")
+    assert manifest.defaults is not None
+    files = contract.ModelFiles(id=manifest.id, family=manifest.family, folder=str(folder), memory_bytes=0)
+    engine = runner.Runner(device="cpu", threads=torch.get_num_threads())
+    cases: list[Case] = []
+    for index, figures in enumerate(asked):
+        request = contract.GenerationRequest(
+            id=str(index),
+            task="text_to_image",
+            model=files,
+            prompt=wording.say(figures),
+            negative_prompt="",
+            width=width,
+            height=height,
+            seeds=(seed + index,),
+            steps=steps or manifest.defaults.steps,
+            guidance_scale=manifest.defaults.guidance_scale if guidance is None else guidance,
+            sampler=manifest.defaults.sampler,
+        )
+        given = engine.run(request, threading.Event())
+        (picture,) = [item.pixels for item in given if isinstance(item, contract.Output)]
+        cases.append(Case(asked=figures, picture=picture, score=scoring.score(picture, figures)))
+    return cases
+
+
 def run(options: argparse.Namespace) -> tuple[list[Case], float]:
     """Give every case and the seconds that one picture took on average."""
-    sketch = sampling.load(options.model)
     asked = questions(options.n, options.seed)
-    cases: list[Case] = []
     started = time.perf_counter()
-    for start in range(0, len(asked), options.batch):
-        some = asked[start : start + options.batch]
-        pictures = sampling.sample(
-            sketch,
-            [wording.say(figures) for figures in some],
-            list(range(options.seed + start, options.seed + start + len(some))),
-            steps=options.steps,
-            guidance=options.guidance,
-            width=options.width,
-            height=options.height,
-        )
-        cases += [
-            Case(asked=figures, picture=picture, score=scoring.score(picture, figures))
-            for figures, picture in zip(some, pictures, strict=True)
-        ]
+    cases = draw_all(
+        options.model,
+        asked,
+        seed=options.seed,
+        steps=options.steps,
+        guidance=options.guidance,
+        width=options.width,
+        height=options.height,
+    )
     return cases, (time.perf_counter() - started) / len(asked)
 
 
@@ -110,11 +142,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=200, help="how many sentences")
     parser.add_argument("--seed", type=int, default=0, help="chooses the sentences and the noise")
-    parser.add_argument("--steps", type=int, default=sampling.STEPS)
-    parser.add_argument("--guidance", type=float, default=sampling.GUIDANCE)
+    parser.add_argument("--steps", type=int, help="steps of the sampler; the manifest's unless given")
+    parser.add_argument("--guidance", type=float, help="guidance scale; the manifest's unless given")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--height", type=int, default=128)
-    parser.add_argument("--batch", type=int, default=10, help="pictures drawn at a time")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--model", type=Path, default=ROOT / "tintype/catalog/builtin/sketch")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet here")

@@ -1,6 +1,6 @@
 """Pictures from sentences through a model folder, with the plain diffusers components and nothing else.
 
-The product's engine does the same arithmetic; this is the yardstick that the benchmark and the export use.
+The product's engine does the same arithmetic; this is the yardstick that its tests use.
 """
 
 from __future__ import annotations
