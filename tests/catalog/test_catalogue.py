@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,10 @@ def test_models_come_change_and_go_while_one_looks(tmp_path):
     folder = install(tmp_path)
     assert catalogue.get("scripted").folder == folder
     install(tmp_path, description="another")
+    time.sleep(catalog.LOOK_S)
     assert catalogue.get("scripted").manifest.description == "another"
     shutil.rmtree(folder)
+    time.sleep(catalog.LOOK_S)
     with pytest.raises(catalog.UnknownModelError, match="installed: sketch"):
         catalogue.get("scripted")
 
@@ -54,11 +57,19 @@ def test_a_manifest_that_goes_in_the_middle_of_a_look_does_no_harm(tmp_path):
     assert set(Catalogue(tmp_path).models()) == {"scripted", "sketch"}
 
 
+def test_a_model_installed_a_moment_ago_can_be_asked_for_at_once(tmp_path):
+    catalogue = Catalogue(tmp_path)
+    assert set(catalogue.models()) == {"sketch"}
+    install(tmp_path)
+    assert catalogue.get("scripted").id == "scripted"
+
+
 def test_the_catalogue_is_not_read_again_without_need(tmp_path, monkeypatch):
     install(tmp_path)
     catalogue = Catalogue(tmp_path)
     first = catalogue.models()
     monkeypatch.setattr(catalog, "installed", lambda home: pytest.fail("read again"))
+    time.sleep(catalog.LOOK_S)
     assert catalogue.models() is first
 
 

@@ -1,6 +1,7 @@
 """What can be done with the catalogue: list it, look a model up, check its files."""
 
 import hashlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ BUILTIN = Path(__file__).parent / "builtin"
 DEFAULT_MODEL = "sketch"
 MANIFEST_NAME = "manifest.json"
 CHUNK_BYTES = 1 << 20
+LOOK_S = 0.25
+"""How long a look at the folders holds: several are asked for with every job."""
 
 log = logs.get("catalog")
 
@@ -56,15 +59,24 @@ def installed(home: Path) -> Mapping[str, Model]:
 
 
 class Catalogue:
-    """The installed models, read again when a manifest appears, changes or goes."""
+    """The installed models, read again when a manifest appears, changes or goes.
+
+    A look at the folders holds for `LOOK_S`; asking for a model that it did not show looks again.
+    """
 
     def __init__(self, home: Path) -> None:
         self._home = home
         self._seen: frozenset[tuple[str, int]] = frozenset()
         self._models: Mapping[str, Model] = {}
+        self._looked = -LOOK_S
 
     def models(self) -> Mapping[str, Model]:
         """Every installed model by id."""
+        if time.monotonic() - self._looked >= LOOK_S:
+            self._look()
+        return self._models
+
+    def _look(self) -> None:
         seen = frozenset(
             (str(path), changed_ns)
             for root in folders(self._home)
@@ -74,7 +86,7 @@ class Catalogue:
         if seen != self._seen:
             self._models = installed(self._home)
             self._seen = seen
-        return self._models
+        self._looked = time.monotonic()
 
     def get(self, model_id: str) -> Model:
         """The model `model_id`.
@@ -82,7 +94,9 @@ class Catalogue:
         Raises:
             UnknownModelError: it is not installed; the message names what is.
         """
-        models = self.models()
+        if model_id not in self.models():
+            self._look()
+        models = self._models
         if model_id not in models:
             raise UnknownModelError(
                 f"no model {model_id[:80]!r} is installed; installed: {', '.join(sorted(models)) or 'none'}"
