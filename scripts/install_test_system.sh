@@ -1,11 +1,12 @@
 #!/bin/sh
-# The programs tests use that are not Python packages: a browser and a PostgreSQL that is not ours.
+# The programs tests use that are not Python packages: a browser, FFmpeg and a PostgreSQL that is not ours.
 # On Debian and Ubuntu, as root or with sudo, they are installed; elsewhere what is missing is named.
 set -eu
 
 missing=""
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing="$missing chromium"
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
+command -v ffmpeg >/dev/null 2>&1 && command -v ffprobe >/dev/null 2>&1 || missing="$missing ffmpeg"
 [ -z "$missing" ] && exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

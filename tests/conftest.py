@@ -1,8 +1,7 @@
 """Fixtures all tests share: a real PostgreSQL with the migrated tables, and whole studios of real processes."""
 
-import os
+import asyncio
 import shutil
-import subprocess
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -11,13 +10,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from tests.own_postgres import OwnPostgres
 from tests.processes import RunningStudio
 from tintype.db import migrate
 from tintype.db import session as db
 from tintype.db.embedded import EmbeddedPostgres
 
-OWN_SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-"""PostgreSQL as Debian and Ubuntu install it, oldest first; 15 is the oldest that may be used."""
+on_both_kinds = pytest.mark.parametrize("postgres", ["servers", "own_server"], indirect=True, ids=["embedded", "own"])
+"""Runs a test once with its studio on the embedded PostgreSQL and once on one of the user's own."""
 
 
 class Servers:
@@ -50,10 +50,12 @@ def embedded() -> Iterator[EmbeddedPostgres]:
     folder = Path(tempfile.mkdtemp(prefix="tintype-tests-"))
     folder.chmod(0o755)
     server = EmbeddedPostgres(folder / "postgres")
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop(timeout_s=0.5)  # nobody needs its last checkpoint
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -65,34 +67,17 @@ def servers(embedded: EmbeddedPostgres) -> Servers:
 @pytest.fixture(scope="session")
 def own_server() -> Iterator[Servers]:
     """Fresh databases on a PostgreSQL that is not ours: the user's own, reached by DATABASE_URL alone."""
-    usable = [path.parent for path in OWN_SERVERS if int(path.parts[-3]) >= 15]
-    if not usable:
-        pytest.fail(
-            "PostgreSQL 15 or newer is missing; `make test` installs it where it may, else install `postgresql`"
-        )
-    programs = usable[0]
-    folder = Path(tempfile.mkdtemp(prefix="tintype-own-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    as_postgres = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-    port = _free_port()
-
-    def run(*command: str | Path) -> None:
-        subprocess.run(command, check=True, capture_output=True, cwd="/", **as_postgres)
-
-    run(programs / "initdb", "-D", folder / "data", "-A", "trust", "-U", "owner")
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-    control = [programs / "pg_ctl", "-D", folder / "data", "-w"]
-    run(*control, "-l", folder / "log", "-o", options, "start")
-    yield Servers(f"postgresql://owner@127.0.0.1:{port}/postgres")
-    run(*control, "-m", "immediate", "stop")
-    shutil.rmtree(folder)
+    server = OwnPostgres(fsync=False)
+    try:
+        yield Servers(server.start())
+    finally:
+        server.remove()
 
 
-def _free_port() -> int:
-    from tests.processes import free_port
-
-    return free_port()
+@pytest.fixture
+def postgres(request: pytest.FixtureRequest) -> Servers:
+    """The PostgreSQL of this test's studio: the embedded one, or what `on_both_kinds` says."""
+    return request.getfixturevalue(getattr(request, "param", "servers"))
 
 
 @pytest.fixture(params=["embedded", "own"])
@@ -100,14 +85,16 @@ async def database(request: pytest.FixtureRequest) -> AsyncIterator[db.Database]
     """A fresh database, once on the embedded PostgreSQL and once on one of the user's own."""
     name = "servers" if request.param == "embedded" else "own_server"
     connected = db.connect(await request.getfixturevalue(name).new_database())
-    yield connected
-    await db.close(connected)
+    try:
+        yield connected
+    finally:
+        await db.close(connected)
 
 
 @pytest.fixture
-async def database_url(servers: Servers) -> str:
-    """The URL of a fresh database with all tables, on the embedded server."""
-    return await servers.new_database()
+async def database_url(postgres: Servers) -> str:
+    """The URL of a fresh database with all tables."""
+    return await postgres.new_database()
 
 
 @pytest.fixture
@@ -121,6 +108,7 @@ async def new_studio(database_url: str, tmp_path: Path) -> AsyncIterator[type[Ru
         await studio.start(**options)
         return studio
 
-    yield start
-    for studio in started:
-        await studio.stop()
+    try:
+        yield start
+    finally:
+        await asyncio.gather(*(studio.stop() for studio in started))

@@ -46,6 +46,10 @@ SCRIPTED = {
             "fail_times": {"type": "integer"},
             "fail_code": {"type": "string"},
             "die": {"type": "integer"},
+            "elsewhere": {"type": "boolean"},
+            "die_after": {"type": "integer"},
+            "picture_s": {"type": "number"},
+            "noise": {"type": "boolean"},
         },
     },
 }

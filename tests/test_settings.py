@@ -95,9 +95,13 @@ def test_variables_that_only_happen_to_have_a_fields_name_are_not_ours(monkeypat
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[apii]\nport = 1\n", "unknown table(s) apii; known are api, database"),
-        ("[api]\nprot = 1\n", "[api] has no prot; known are host, max_body_bytes, port"),
-        ("[database]\nDATABASE_URL = 'x'\n", "[database] has no DATABASE_URL; known are pool_size, url"),
+        ("[apii]\nport = 1\n", "there is no table [apii]: did you mean [api]?"),
+        ("[pictures]\nport = 1\n", "there is no table [pictures]: known are [api], [database]"),
+        ("[api]\nprot = 1\n", "[api] has no prot: did you mean port?"),
+        ("[api]\nqqq = 1\n", "[api] has no qqq: known are host, max_body_bytes, port"),
+        ("[database]\nDATABASE_URL = 'x'\n", "[database] has no DATABASE_URL: did you mean url?"),
+        ("[worker]\nsync_wait_s = 1\n", "[worker] has no sync_wait_s: did you mean [api] sync_wait_s?"),
+        ("[engine]\nurl = 'x'\n", "did you mean [database] url or [storage] url?"),
         ("api = 1\n", "api is a table"),
         ("[api]\nport = 'many'\n", "[api] port: Input should be a valid integer"),
         ("[api]\nport = 70000\n", "[api] port: Input should be less than or equal to 65535"),
@@ -110,6 +114,64 @@ def test_a_wrong_file_is_refused_with_its_path_and_the_place(file, text, says):
         settings.load(settings.Api if "database" not in text else settings.Database)
     assert says in refused.value.detail
     assert str(file) in refused.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("TINTYPE_API_PROT", "did you mean TINTYPE_API_PORT?"),
+        ("TINTYPE_HOEM", "did you mean TINTYPE_HOME?"),
+        ("TINTYPE_DATABSE_URL", "did you mean DATABASE_URL?"),
+        ("TINTYPE_LOG_LEVEL", "did you mean TINTYPE_LOGS_LEVEL?"),
+        ("TINTYPE_SUPERVISE", "docs/settings.md lists all there are"),
+        ("TINTYPE_9Q", "docs/settings.md lists all there are"),
+        ("tintype_api_prot", "did you mean TINTYPE_API_PORT?"),
+    ],
+)
+@pytest.mark.parametrize("group", [settings.Engine, settings.Api])
+def test_a_variable_that_nobody_reads_is_refused_whatever_is_loaded(monkeypatch, name, says, group):
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SetupError) as refused:
+        settings.load(group)
+    assert refused.value.detail.startswith(f"{name} is no setting: ")
+    assert says in refused.value.detail
+
+
+def test_every_strange_name_is_listed_at_once(file, monkeypatch):
+    write(file, "[engine]\ndevise = 'cpu'\nthread = 1\n\n[wroker]\n")
+    monkeypatch.setenv("TINTYPE_API_PROT", "1")
+    monkeypatch.setenv("TINTYPE_WORKER_CONCURENCY", "1")
+    with pytest.raises(SetupError) as refused:
+        settings.load(settings.Api)
+    lines = refused.value.detail.splitlines()
+    assert [line.removeprefix(f"{file}: ").split(":")[0] for line in lines] == [
+        "TINTYPE_API_PROT is no setting",
+        "TINTYPE_WORKER_CONCURENCY is no setting",
+        "[engine] has no devise",
+        "[engine] has no thread",
+        "there is no table [wroker]",
+    ]
+
+
+def test_all_names_that_are_read_somewhere_are_known(monkeypatch):
+    for group in settings.GROUPS:
+        for field in group.model_fields:
+            monkeypatch.setenv(f"{group.model_config['env_prefix']}{field.upper()}", "x")
+    for name in ("TINTYPE_HOME", "tintype_api_port", settings.SUPERVISED, "TINTYPE_TEST_SOAK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TINTYPE_LEFT_EMPTY", "")
+    settings.check_names()
+
+
+def test_what_kubernetes_tells_about_services_is_no_setting_of_ours(monkeypatch):
+    links = ("SERVICE_HOST", "STUDIO_SERVICE_PORT_HTTP", "STUDIO_PORT", "STUDIO_PORT_8000_TCP_ADDR", "PORT_53_UDP")
+    for name in links:
+        monkeypatch.setenv(f"TINTYPE_{name}", "10.0.0.1")
+    with pytest.raises(SetupError) as refused:
+        settings.check_names()
+    assert len(refused.value.detail.splitlines()) == len(links)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    settings.check_names()
 
 
 def test_a_file_that_is_not_text_is_refused(file):

@@ -1,5 +1,12 @@
 """Tintype: a studio for generated images and video that people run themselves."""
 
-from importlib.metadata import version
+__version__: str
 
-__version__ = version("tintype")
+
+def __getattr__(name: str) -> str:
+    """`__version__`, read when somebody asks: that takes as long as a small command."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("tintype")

@@ -21,6 +21,8 @@ class TintypeError(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
+    retry_after_s: int | None = None
+    """When the same request may work, where that is known."""
 
     def __init__(self, detail: str | None = None, *, fields: tuple[FieldError, ...] = ()) -> None:
         super().__init__(detail or self.title())

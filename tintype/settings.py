@@ -2,14 +2,18 @@
 
 A value is looked for in the environment first (`TINTYPE_<GROUP>_<NAME>`, or the name the ecosystem already has),
 then in `tintype.toml` (`[group]` tables) in the working folder or under the data folder, then the default holds.
-Secrets in a file are refused unless the file's mode is 600.
+Secrets in a file are refused unless the file's mode is 600. A `TINTYPE_*` variable or a name in the file that nobody
+reads is refused as well: a misspelt setting would otherwise leave the default in force, unnoticed.
 """
 
+import difflib
 import os
+import re
 import stat
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -22,10 +26,20 @@ from pydantic_settings import (
 
 from tintype.errors import SetupError
 
+HOME = "TINTYPE_HOME"
+SUPERVISED = "TINTYPE_SUPERVISED"
+"""Set for children of `tintype up`: their standard input is a pipe that closes when the supervisor is gone."""
+
+FOR_TESTS = "TINTYPE_TEST_"
+"""What begins so is read by tests alone."""
+
+# What Kubernetes tells every pod about services whose names begin with `tintype`.
+SERVICE_LINK = re.compile(r"TINTYPE_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
+
 
 def home() -> Path:
     """The folder that holds all data: `TINTYPE_HOME`, or the default for this kind of machine."""
-    if configured := os.environ.get("TINTYPE_HOME"):
+    if configured := os.environ.get(HOME):
         return Path(configured).expanduser().resolve()
     if os.environ.get("RUNPOD_POD_ID") and Path("/workspace").is_dir():
         return Path("/workspace")
@@ -157,6 +171,59 @@ class Engine(Group):
     threads: int = Field(default=0, ge=0, le=256, description="Compute threads on CPU; 0 measures and chooses.")
 
 
+class Intake(Group):
+    """What strangers hand in: links, weights, videos."""
+
+    table = "intake"
+    model_config = SettingsConfigDict(env_prefix="TINTYPE_INTAKE_")
+
+    fetch_links: bool = Field(default=False, description="Fetch pictures from http(s) links in requests.")
+    fetch_max_bytes: int = Field(default=30 << 20, ge=1 << 10, description="Most that is taken from one link.")
+    fetch_total_s: float = Field(default=20, gt=0, le=600, description="Longest one link may take, all told.")
+    convert_timeout_s: float = Field(default=900, gt=0, le=86_400, description="Longest a conversion of weights takes.")
+    ffprobe: str = Field(default="ffprobe", description="The program that looks into videos: a name or a path.")
+
+
+class Provenance(Group):
+    """How pictures are labelled as made by a machine; that they are is no setting."""
+
+    table = "provenance"
+    model_config = SettingsConfigDict(env_prefix="TINTYPE_PROVENANCE_")
+
+    certificate_chain: Path | None = Field(
+        default=None,
+        description="PEM file of the certificates to sign with, signing one first; default: made at start.",
+    )
+    private_key: Path | None = Field(default=None, description="PKCS#8 PEM file of the signing certificate's key.")
+    tsa_url: str | None = Field(default=None, description="RFC 3161 time stamp authority that dates each signature.")
+    trusted_roots: Path | None = Field(
+        default=None, description="PEM file of roots whose signatures count as trusted when files are inspected."
+    )
+    mark_key: SecretStr | None = Field(
+        default=None, description="Key of the invisible mark; default: the one all installations share and find."
+    )
+    label_text: str | None = Field(default=None, max_length=40, description="Words drawn visibly onto every picture.")
+    label_logo: Path | None = Field(default=None, description="PNG drawn visibly onto every picture, instead of words.")
+    label_corner: Literal["top_left", "top_right", "bottom_left", "bottom_right"] = Field(
+        default="bottom_right", description="Where the visible label goes."
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.certificate_chain is None) != (self.private_key is None):
+            raise ValueError("certificate_chain and private_key go together: set both or neither")
+        if self.label_text and self.label_logo:
+            raise ValueError("set label_text or label_logo, not both")
+        return self
+
+    @field_validator("tsa_url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError("must look like http://host/path")
+        return url
+
+
 class Logs(Group):
     """What is logged and how."""
 
@@ -172,7 +239,7 @@ class Logs(Group):
     )
 
 
-GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Logs)
+GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Intake, Provenance, Logs)
 
 G = TypeVar("G", bound=Group)
 
@@ -181,8 +248,9 @@ def load(group: type[G]) -> G:
     """Read one group.
 
     Raises:
-        SetupError: a value is wrong; the message names it and where it came from.
+        SetupError: a value is wrong, or a name (see `check_names`); the message says which and where it came from.
     """
+    check_names()
     try:
         return group()
     except ValidationError as error:
@@ -199,6 +267,64 @@ def config_file() -> Path | None:
     return None
 
 
+def check_names() -> None:
+    """Refuse names that nobody reads, of whichever group: in the environment and in the `tintype.toml` in force.
+
+    Raises:
+        SetupError: there are some; all are listed, each with the name it resembles most.
+    """
+    if problems := [*_strange_variables(), *_strange_names()]:
+        raise SetupError("\n".join(problems))
+
+
+def _strange_variables() -> Iterator[str]:
+    known = {HOME: HOME}
+    for group in GROUPS:
+        for name in group.model_fields:
+            known |= dict.fromkeys(_variables(group, name), _variables(group, name)[0])
+    for variable in sorted(os.environ):
+        name = variable.upper()
+        if not name.startswith("TINTYPE_") or name in known or not os.environ[variable]:
+            continue
+        if name == SUPERVISED or name.startswith(FOR_TESTS):
+            continue
+        if "KUBERNETES_SERVICE_HOST" in os.environ and SERVICE_LINK.fullmatch(name):
+            continue
+        short = {spelt.removeprefix("TINTYPE_"): spelt for spelt in known}  # what all have in common says nothing
+        meant = difflib.get_close_matches(name.removeprefix("TINTYPE_"), short, n=1)
+        mend = f"did you mean {known[short[meant[0]]]}?" if meant else "unset it; docs/settings.md lists all there are"
+        yield f"{variable} is no setting: {mend}"
+
+
+def _strange_names() -> Iterator[str]:
+    path, document = _document()
+    groups = {group.table: group for group in GROUPS}
+    for table, values in document.items():
+        if table not in groups:
+            yield f"{path}: there is no table [{table}]: {_meant(table, {name: f'[{name}]' for name in groups})}"
+            continue
+        if not isinstance(values, dict):
+            yield f"{path}: {table} is a table; write [{table}] and its settings below"
+            continue
+        fields = groups[table].model_fields
+        own = {spelt: name for name in fields for spelt in (name, *_variables(groups[table], name))}
+        for key in sorted(set(cast("dict[str, Any]", values)) - set(fields)):
+            elsewhere = " or ".join(f"[{group.table}] {key}" for group in GROUPS if key in group.model_fields)
+            mend = f"did you mean {elsewhere}?" if elsewhere else _meant(key, own)
+            yield f"{path}: [{table}] has no {key}: {mend}"
+
+
+def _meant(name: str, known: dict[str, str]) -> str:
+    """The name that is most like `name`, as a question; all names where none is like it. Maps spellings to names."""
+    found = difflib.get_close_matches(name, known, n=1) or difflib.get_close_matches(name.upper(), known, n=1)
+    return f"did you mean {known[found[0]]}?" if found else f"known are {', '.join(sorted(set(known.values())))}"
+
+
+def _variables(group: type[Group], name: str) -> tuple[str, ...]:
+    """The variables that set this field, the one the documentation names first."""
+    return (*_aliases(group, name), f"{group.model_config.get('env_prefix', '')}{name}".upper())
+
+
 def _aliases(group: type[Group], name: str) -> tuple[str, ...]:
     """The variables of the ecosystem that stand for this field."""
     alias = group.model_fields[name].validation_alias
@@ -210,30 +336,25 @@ def _source(group: type[Group], loc: tuple[int | str, ...]) -> str:
     if not loc:
         return f"settings [{group.table}]"
     name = next(name for name in group.model_fields if loc[0] in (name, *_aliases(group, name)))
-    prefix = group.model_config.get("env_prefix", "")
-    variables = (*_aliases(group, name), f"{prefix}{name}".upper())
-    return next((v for v in variables if os.environ.get(v)), f"{config_file() or 'settings'}: [{group.table}] {name}")
+    place = f"{config_file() or 'settings'}: [{group.table}] {name}"
+    return next((variable for variable in _variables(group, name) if os.environ.get(variable)), place)
 
 
 def _table(group: type[Group]) -> dict[str, Any]:
-    path = config_file()
-    if path is None:
-        return {}
-    try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{path}: {error}") from error
-    known = {g.table for g in GROUPS}
-    if unknown := sorted(set(document) - known):
-        raise SetupError(f"{path}: unknown table(s) {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    path, document = _document()
     values: dict[str, Any] = document.get(group.table, {})
-    if not isinstance(values, dict):  # pyright: ignore[reportUnnecessaryIsInstance]  TOML may hold anything there
-        raise SetupError(f"{path}: {group.table} is a table; write [{group.table}] and its settings below")
-    if unknown := sorted(set(values) - set(group.model_fields)):
-        raise SetupError(
-            f"{path}: [{group.table}] has no {', '.join(unknown)}; known are {', '.join(sorted(group.model_fields))}"
-        )
     secret = [name for name, field in group.model_fields.items() if "SecretStr" in str(field.annotation)]
-    if any(name in values for name in secret) and stat.S_IMODE(path.stat().st_mode) & 0o077:
+    if path and any(name in values for name in secret) and stat.S_IMODE(path.stat().st_mode) & 0o077:
         raise SetupError(f"{path} holds secrets and others can read it: run `chmod 600 {path}`")
     return values
+
+
+def _document() -> tuple[Path | None, dict[str, Any]]:
+    """The `tintype.toml` in force and what it says."""
+    path = config_file()
+    if path is None:
+        return None, {}
+    try:
+        return path, tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{path}: {error}") from error

@@ -230,6 +230,13 @@ async def test_a_malformed_id_is_told_from_an_unknown_one(http):
         assert body["errors"][0]["loc"][0] == "path"
 
 
+@pytest.mark.parametrize("body", [b"--x\r\nnonsense--x--\r\n", b"--x\r\n\x18#b--x--\r\n"])
+async def test_a_form_that_cannot_be_taken_apart_says_so(http, body):
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = problems.check(await http.post("/api/media", content=body, headers=headers), 422, "invalid_request")
+    assert "cannot be taken apart" in answer["detail"]
+
+
 async def test_an_unknown_route_leads_to_the_documentation(http):
     body = problems.check(await http.get("/api/nothing"), 404, "route_unknown")
     assert "/docs" in body["detail"]

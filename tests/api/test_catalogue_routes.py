@@ -6,6 +6,7 @@ import shutil
 
 from tests.api import problems
 from tests.processes import SCRIPTED
+from tintype.catalog.operations import LOOK_S
 
 
 async def test_the_installed_models_are_listed_with_what_they_allow(http):
@@ -58,13 +59,16 @@ async def test_a_manifest_that_breaks_is_left_out_and_said_in_the_log(http, stud
     path = studio.home / "models" / "broken" / "manifest.json"
     path.parent.mkdir()
     path.write_text('{"id": "broken"')
+    await asyncio.sleep(LOOK_S + 0.05)
     ids = [model["id"] for model in (await http.get("/api/models")).json()["items"]]
     assert "broken" not in ids
     assert "scripted" in ids
-    lines = [json.loads(line) for line in (studio.home / "api.log").read_text().splitlines()]
+    written = (studio.home / "api.log").read_text().splitlines()
+    lines = [json.loads(line) for line in written if line.startswith("{")]
     [line] = [line for line in lines if line["event"] == "model left out"]
     assert str(path) in line["error"]
     path.write_text(json.dumps({**SCRIPTED, "id": "broken"}))
+    await asyncio.sleep(LOOK_S + 0.05)
     assert (await http.get("/api/models/broken")).status_code == 200
     shutil.rmtree(path.parent)
 

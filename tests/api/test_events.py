@@ -58,7 +58,7 @@ async def test_the_events_of_a_generation_come_in_order_with_growing_ids(studio)
     kept = [event for event in seen if event.id is not None]
     assert [event.type for event in kept] == ["queued", "started", "image", "image", "completed"]
     assert [event.id for event in kept] == sorted({event.id for event in kept})
-    assert kept[0].data["position"] >= 0
+    assert kept[0].data["position"] >= 1
     steps = [event.data["step"] for event in seen if event.type == "progress"]
     assert steps
     assert steps == sorted(steps)
@@ -127,6 +127,18 @@ async def test_a_last_id_that_is_none_is_refused(http, bad):
     problems.check(await http.get("/api/events", headers={"Last-Event-ID": bad}), 422, "invalid_request")
 
 
+async def test_an_empty_last_id_is_as_good_as_none(http, studio):
+    asked = await studio.generate()
+    await studio.wait(asked["id"])
+    path, headers = f"/api/generate/{asked['id']}/events", {"Last-Event-ID": ""}
+    whole = await http.get(path, headers=headers)
+    assert whole.text == (await http.get(path)).text
+    async with http.stream("GET", "/api/events", headers=headers) as answer:
+        assert answer.status_code == 200
+    async with socket(studio, "?last_event_id=") as connection:
+        await (await connection.ping())
+
+
 async def test_a_waiting_generation_hears_its_place_and_the_connection_is_kept_alive(http, studio):
     blockers = [await studio.generate(steps=1000, options={"step_s": 0.1}) for _ in range(4)]
     for asked in blockers:
@@ -138,18 +150,18 @@ async def test_a_waiting_generation_hears_its_place_and_the_connection_is_kept_a
             if line == ": keep-alive" and line not in lines:
                 await http.delete(f"/api/generate/{first['id']}")
             lines.append(line)
-            if '"position":0' in line:
+            if '"position":1' in line:
                 await http.post(f"/api/generate/{second['id']}/cancel")
     for asked in blockers:
         await http.delete(f"/api/generate/{asked['id']}")
     told = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     assert [(event["type"], event["data"]) for event in told] == [
+        ("queued", {"position": 2}),
         ("queued", {"position": 1}),
-        ("queued", {"position": 0}),
         ("cancelled", {}),
     ]
     assert lines[0] == "retry: 1000"
-    assert lines.index(": keep-alive") < next(n for n, line in enumerate(lines) if '"position":0' in line)
+    assert lines.index(": keep-alive") < next(n for n, line in enumerate(lines) if '"position":1' in line)
 
 
 async def test_a_stream_ends_when_its_generation_is_deleted(http, studio):
@@ -161,7 +173,21 @@ async def test_a_stream_ends_when_its_generation_is_deleted(http, studio):
             if event.type == "started":
                 await http.delete(f"/api/generate/{asked['id']}")
     assert "completed" not in seen
+    assert seen[-1] == "deleted"
     problems.check(await http.get(f"/api/generate/{asked['id']}/events"), 404, "generation_unknown")
+
+
+async def test_a_deleted_generation_is_told_to_all_who_listen_and_to_those_who_come_later(http, studio):
+    done = await studio.wait((await studio.generate())["id"])
+    before = [event async for event in studio.events(done["id"])][-1].id
+    async with all_events(studio) as items:
+        await http.delete(f"/api/generate/{done['id']}")
+        live = await anext(items)
+    async with all_events(studio, last_event_id=before) as items:
+        later = await anext(items)
+    assert (live["type"], live["generation_id"], live["data"]) == ("deleted", done["id"], {})
+    assert later == live
+    assert live["id"] > before
 
 
 async def test_a_socket_tells_the_same_as_the_stream(studio):

@@ -14,6 +14,7 @@ from tintype.accounts import actors
 FIELDS = {
     *("id", "kind", "status", "prompt", "parameters", "model", "style", "progress", "output_paths", "media", "error"),
     *("cost", "attempt", "retry_of", "created_at", "started_at", "completed_at"),
+    *("position", "cancel_requested"),
 }
 
 
@@ -41,11 +42,22 @@ async def test_a_request_is_answered_with_the_whole_generation(http, studio):
     expected = {"width": 64, "height": 64, "num_images": 1, "seed": 7, "seeds": [7], "num_inference_steps": 2}
     assert asked["parameters"].items() >= {**expected, "sampler": "euler", "output_format": "png"}.items()
     done = await studio.wait(asked["id"])
+    assert (asked["position"], asked["cancel_requested"]) == (1, False)
     assert (done["status"], done["attempt"], done["progress"]) == ("completed", 1, None)
+    assert (done["position"], done["cancel_requested"]) == (None, False)
     times = [datetime.fromisoformat(done[name]) for name in ("created_at", "started_at", "completed_at")]
     assert times == sorted(times)
     assert all(time.utcoffset().total_seconds() == 0 for time in times)
     assert done["output_paths"] == [done["media"][0]["url"]]
+
+
+async def test_a_running_generation_that_was_cancelled_says_so_until_it_stops(http, studio):
+    asked = await studio.generate(steps=2, options={"step_s": 1.0})
+    running = await studio.wait_for(asked["id"], "processing")
+    assert (running["position"], running["cancel_requested"]) == (None, False)
+    answer = (await http.post(f"/api/generate/{asked['id']}/cancel")).json()
+    assert (answer["status"], answer["cancel_requested"]) == ("processing", True)
+    assert (await studio.wait(asked["id"]))["status"] == "cancelled"
 
 
 async def test_progress_is_told_while_it_runs_and_not_of_what_has_ended(http, studio):

@@ -83,14 +83,66 @@ async def test_every_answer_carries_the_headers_browsers_obey(http, path):
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert headers["x-request-id"]
 
 
-async def test_the_page_may_load_nothing_from_elsewhere(http):
-    policy = (await http.get("/")).headers["content-security-policy"]
-    assert "default-src 'self'" in policy
-    assert "script-src 'self'" in policy
-    assert "frame-ancestors 'none'" in policy
+@pytest.mark.parametrize("path", ["/", "/docs", "/static/index.html", "/static/docs.html"])
+async def test_a_page_runs_scripts_of_this_server_only_and_none_inside_it(http, path):
+    answer = await http.get(path)
+    policy = dict(rule.split(" ", 1) for rule in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == policy["base-uri"] == policy["frame-ancestors"] == "'none'"
+    for rule in ("script-src", "style-src", "connect-src"):
+        assert policy[rule] == "'self'"
+    for source in re.findall(r'(?:src|href|data-document)="([^"]*)"', answer.text):
+        assert source.startswith(("/", "#"))
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son[a-z]+=|\sstyle=", answer.text)
+
+
+async def test_a_picture_is_data_to_a_browser_and_never_a_document_with_rights(http, studio):
+    done = await studio.wait((await studio.generate())["id"])
+    for path in (done["media"][0]["url"], done["media"][0]["thumbnail_url"], "/api/media/12/content"):
+        policy = (await http.get(path)).headers["content-security-policy"]
+        assert policy == "default-src 'none'; sandbox; frame-ancestors 'none'"
+    await http.delete(f"/api/generate/{done['id']}")
+
+
+LINK = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "something-new"])
+async def test_a_page_of_another_site_can_only_link_to_pages_and_signed_pictures(http, studio, site):
+    done = await studio.wait((await studio.generate())["id"])
+    foreign = {"Sec-Fetch-Site": site}
+    signed, bare = done["media"][0]["url"], f"/api/media/{done['media'][0]['id']}/content"
+    for path in ("/", "/docs", signed):
+        assert (await http.get(path, headers={**foreign, **LINK})).status_code == 200, path
+    for path in ("/api/generate", "/api/events", "/openapi.json", "/static/studio.js", "/health", bare):
+        answer = await http.get(path, headers={**foreign, **LINK})
+        assert "Open its page itself" in problems.check(answer, 403, "cross_site_request")["detail"], path
+    for mode, dest in (("no-cors", "image"), ("cors", "empty"), ("navigate", "iframe"), ("no-cors", "script")):
+        for path in ("/", signed, "/api/generate"):
+            headers = {**foreign, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+            problems.check(await http.get(path, headers=headers), 403, "cross_site_request")
+    posted = await http.post("/api/generate/image", json=BODY, headers={**foreign, **LINK})
+    problems.check(posted, 403, "cross_site_request")
+    await http.delete(f"/api/generate/{done['id']}")
+
+
+@pytest.mark.parametrize("site", ["same-origin", "none"])
+async def test_what_the_page_or_the_person_asks_for_is_answered(http, site):
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}
+    assert (await http.get("/api/generate", headers=headers)).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_page_of_another_site_cannot_open_the_socket_whatever_it_calls_itself(studio, site):
+    headers = {"Sec-Fetch-Site": site, **LINK}
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(f"ws://127.0.0.1:{studio.port}/api/ws", additional_headers=headers, proxy=None)
+    assert refused.value.response.status_code == 403
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.org"])

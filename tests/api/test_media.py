@@ -62,7 +62,7 @@ async def test_bytes_come_with_all_a_cache_needs_and_no_power(http, picture):
     assert headers["etag"] == f'"{picture["sha256"]}"'
     assert headers["accept-ranges"] == "bytes"
     assert "immutable" in headers["cache-control"]
-    assert headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert headers["content-security-policy"] == "default-src 'none'; sandbox; frame-ancestors 'none'"
     assert headers["content-disposition"] == f'inline; filename="{picture["id"]}.png"'
 
 

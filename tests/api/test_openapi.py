@@ -78,7 +78,32 @@ async def test_operation_names_are_unique(document):
     assert len(names) == len(set(names))
 
 
-async def test_the_interactive_documentation_is_served(http):
+async def test_every_write_says_that_it_can_be_repeated(document):
+    for method, path, operation in operations(document):
+        names = [parameter["name"] for parameter in operation.get("parameters", [])]
+        assert names.count("Idempotency-Key") == (method in ("post", "delete")), (method, path)
+
+
+async def test_every_answer_names_the_kind_of_its_content(document):
+    kinds = {
+        (path.rpartition("/")[2], status): set(answer.get("content", {}))
+        for method, path, operation in operations(document)
+        for status, answer in operation["responses"].items()
+        if method == "get" and status < "400"
+    }
+    pictures = {"image/png", "image/jpeg", "image/webp", "image/avif"}
+    assert kinds["events", "200"] == {"text/event-stream"}
+    assert kinds["content", "200"] == kinds["content", "206"] == pictures
+    assert kinds["events", "204"] == kinds["content", "304"] == set()
+    assert kinds["generate", "200"] == {"application/json"}
+
+
+async def test_the_interactive_documentation_comes_with_the_package(http):
     answer = await http.get("/docs")
     assert answer.status_code == 200
-    assert "/openapi.json" in answer.text
+    assert 'data-document="/openapi.json"' in answer.text
+    for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
+        file = await http.get(f"/static/swagger-ui/{name}")
+        assert file.status_code == 200
+        assert f"/static/swagger-ui/{name}" in answer.text
+    assert (await http.get("/redoc")).status_code == 404

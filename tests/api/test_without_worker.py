@@ -109,7 +109,10 @@ async def test_what_waits_is_cancelled_at_once(lonely):
 async def test_a_waiting_line_counts_by_priority(lonely):
     waiting = [await lonely.generate(priority=priority) for priority in (0, 5, 0)]
     places = [await _first_place(lonely, asked["id"]) for asked in waiting]
-    assert places == [0, 0, 2]
+    assert places == [1, 1, 3]
+    assert [(await lonely.read(asked["id"]))["position"] for asked in waiting] == [2, 1, 3]
+    listed = (await lonely.http.get("/api/generate", params={"status": "queued", "limit": 3})).json()["items"]
+    assert [item["position"] for item in listed] == [3, 1, 2]
     depth = (await lonely.http.get("/health/detailed")).json()["queue_depth"]
     assert depth["text_to_image:scripted"] >= 3
     for asked in waiting:
@@ -151,7 +154,6 @@ async def test_a_server_that_stops_ends_its_streams_and_does_not_wait_for_them(l
     ("method", "path", "fields"),
     [
         ("GET", "/health", {}),
-        ("GET", "/health/detailed", {}),
         ("GET", "/api/generate", {}),
         ("GET", "/api/generate/01a1fc6d-28f9-7341-b8cd-4bb7a55131da", {}),
         ("GET", "/api/generate/01a1fc6d-28f9-7341-b8cd-4bb7a55131da/events", {}),

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from scripts import document
+from tests.checks import commands_in_pages
+from tests.checks.commands_in_pages import commands
 from tintype import settings
 from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Provider
 
@@ -32,13 +34,53 @@ def test_every_variable_the_pages_name_exists():
             assert name in known, f"{page.name} names {name}"
 
 
-def test_every_command_the_pages_name_exists():
-    known = re.findall(r"## `(tintype[a-z ]*)`", document.commands_page())
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for command in re.findall(r"`(tintype [a-z]+(?: [a-z]+)?)", page.read_text()):
-            assert any(command == name or command.startswith(name + " ") for name in known[1:]), (
-                f"{page.name}: {command}"
-            )
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_a_page_names_can_be_run(page: Path):
+    problems = [(command.words, commands_in_pages.problem(command)) for command in commands(page.read_text())]
+    assert [(words, problem) for words, problem in problems if problem] == []
+
+
+def test_the_commands_of_the_pages_are_found():
+    found = {" ".join(command.words[:2]) for page in PAGES for command in commands(page.read_text())}
+    assert {
+        "make run",
+        "make test",
+        ".venv/bin/tintype generate",
+        ".venv/bin/tintype doctor",
+        "tintype worker",
+        ".venv/bin/python scripts/document.py",
+        "python scripts/train_sketch.py",
+        "python benchmarks/sketch_accuracy.py",
+    } <= found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("```sh\ntintype genrate x\n```", "no command genrate"),
+        ("```sh\n.venv/bin/tintype generate x --sied 7\n```", "--sied"),
+        ("```sh\nTINTYPE_HOME=/srv $(true) && tintype generate x \\\n  --sied 7 | tee a\n```", "--sied"),
+        ("```sh\ntintype generate a ring\n```", "extra argument"),
+        ("```sh\ntintype generate # nothing to draw\n```", "Missing parameter"),
+        ("```\n$ tintype generate x -n 9 > out\n```", "less than or equal to 8"),
+        ("```console\n$ tintype models shew sketch\n```", "`tintype models` has no command shew"),
+        ("```sh\nPROMPT=x make rum\n```", "no target rum"),
+        ("```sh\npython -m tintype.cli up --promt x\n```", "--promt"),
+        ("```sh\n.venv/bin/python scripts/documents.py\n```", "no scripts/documents.py"),
+        ("```sh\npython benchmarks/overhead.py --request 5\n```", "no option --request"),
+        ("```sh\npython -m benchmarks.overheat\n```", "no benchmarks/overheat.py"),
+        ("Steps:\n\n    make rum\n    tintype up\n", "no target rum"),
+        ("Then `tintype upp` starts it.", "no command upp"),
+        ("Then `.venv/bin/tintype models\nlst` lists them.", "no command lst"),
+    ],
+)
+def test_a_wrong_command_in_a_page_is_noticed(wrong: str, says: str):
+    problems = [found for command in commands(f"# Page\n\n{wrong}\n") if (found := commands_in_pages.problem(command))]
+    assert len(problems) == 1
+    assert says in problems[0]
 
 
 async def test_the_example_provider_runs_and_fits_the_contract():

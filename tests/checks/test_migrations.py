@@ -10,10 +10,11 @@ from tintype.db import session as db
 from tintype.db.base import Base
 from tintype.db.idempotency import IdempotentAnswer
 from tintype.generations.tables import Event, Generation
-from tintype.media.tables import Media
+from tintype.media.tables import DoomedFile, Media
+from tintype.verdicts.tables import Verdict
 from tintype.worker.tables import Worker
 
-TABLES = (Event, Generation, IdempotentAnswer, Media, Worker)
+TABLES = (DoomedFile, Event, Generation, IdempotentAnswer, Media, Verdict, Worker)
 
 
 def is_ours(_object: object, name: str | None, kind: str, *_: object) -> bool:

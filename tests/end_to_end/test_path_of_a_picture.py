@@ -4,7 +4,10 @@ import io
 
 from PIL import Image
 
+from tests.conftest import on_both_kinds
 
+
+@on_both_kinds
 async def test_a_request_becomes_a_picture_with_events_in_order(new_studio):
     studio = await new_studio()
     asked = await studio.generate("a hue", seed=0x0A141E, steps=4, options={"step_s": 0.15})

@@ -1,66 +1,15 @@
-"""The command line as a person uses it: `up` and Ctrl-C, `generate`, `doctor`, and a home only root can enter."""
+"""The command line as a person uses it: `up`, `generate`, and what is said when something is wrong."""
 
-import os
 import re
-import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.processes import PLUGINS, free_port
-
-COMMAND = [sys.executable, "-m", "tintype.cli"]
-READY = re.compile(r"Tintype is ready: (http://\S+)")
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="tintype-home-"))
-    folder.chmod(0o755)
-    yield folder / "data"
-    shutil.rmtree(folder)
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("TINTYPE_", "DATABASE_URL"))}
-    return {**kept, "TINTYPE_HOME": str(home), "TINTYPE_API_PORT": str(free_port()), "COLUMNS": "200", **more}
-
-
-def up(home: Path, *arguments: str, **more: str) -> tuple[subprocess.Popen[str], str]:
-    """`tintype up`, and what it said up to being ready."""
-    process = subprocess.Popen(
-        [*COMMAND, "up", *arguments],
-        env=environment(home, **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if READY.search(line):
-            return process, said
-    raise AssertionError(said)
-
-
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Ctrl-C, and nothing may be left."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    assert process.stdout is not None
-    process.stdout.close()
-    _, alive = psutil.wait_procs(children, timeout=5)
-    assert alive == []
+from tests.end_to_end.commands import COMMAND, READY, environment, interrupt, up
 
 
 def test_up_draws_a_picture_serves_and_stops_without_a_trace(home: Path):
@@ -100,20 +49,6 @@ def test_what_ends_by_itself_is_started_again(home: Path):
     interrupt(process)
 
 
-def test_children_end_when_the_supervisor_is_killed(home: Path):
-    process, _ = up(home)
-    parts = [child for child in psutil.Process(process.pid).children() if "tintype.cli" in child.cmdline()]
-    assert len(parts) == 2
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
-    process.stdout.close()
-    _, alive = psutil.wait_procs(parts, timeout=20)
-    assert alive == []
-    again, _ = up(home)  # the database that was left behind is taken over
-    interrupt(again)
-
-
 def test_a_second_studio_on_the_same_data_says_where_the_first_is(home: Path):
     process, said = up(home)
     address = READY.search(said)[1]
@@ -124,23 +59,6 @@ def test_a_second_studio_on_the_same_data_says_where_the_first_is(home: Path):
     assert address in second.stderr
     assert "Traceback" not in second.stderr
     interrupt(process)
-
-
-def test_stops_give_a_long_picture_back_and_count_no_failure(home: Path):
-    asked = ""
-    for attempt in (1, 2, 3, 4):  # a worker that dies three times over a picture would not be followed by a fourth
-        process, said = up(home, TINTYPE_WORKER_DRAIN_S="0.5")
-        address = READY.search(said)[1]
-        if not asked:
-            wanted = {"prompt": "a ring", "num_images": 8, "num_inference_steps": 100, "width": 256, "height": 256}
-            asked = httpx.post(f"{address}/api/generate/image", json=wanted).json()["id"]
-        deadline = time.monotonic() + 60
-        while (found := httpx.get(f"{address}/api/generate/{asked}").json())["progress"] is None:
-            assert found["status"] in ("queued", "processing")
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        assert found["attempt"] == attempt
-        interrupt(process)
 
 
 def test_a_failed_second_start_leaves_the_first_findable(home: Path, tmp_path: Path):
@@ -168,6 +86,10 @@ def test_a_failed_second_start_leaves_the_first_findable(home: Path, tmp_path: P
         (["generate", "a", "-o", "/proc/x/a.png"], {}, "choose another with -o"),
         (["generate", "a", "-o", "a.gif"], {}, ".webp"),
         (["models", "show", "nope"], {}, "installed: sketch"),
+        (["models", "list"], {"TINTYPE_HOEM": "/srv/pictures"}, "did you mean TINTYPE_HOME?"),
+        (["up"], {"TINTYPE_WORKER_DRIAN_S": "1"}, "did you mean TINTYPE_WORKER_DRAIN_S?"),
+        (["generate", "a"], {"TINTYPE_API_PROT": "1"}, "did you mean TINTYPE_API_PORT?"),
+        (["worker"], {"TINTYPE_API_PROT": "1"}, "did you mean TINTYPE_API_PORT?"),
     ],
 )
 def test_what_is_wrong_is_one_clear_line(home: Path, arguments: list[str], variables: dict[str, str], says: str):
@@ -217,40 +139,3 @@ def test_generate_uses_the_running_studio_and_writes_the_file(home: Path, tmp_pa
     assert "96" in refused.stderr
     assert "Traceback" not in refused.stderr
     interrupt(process)
-
-
-def test_generate_starts_a_studio_when_none_runs_and_leaves_none(home: Path, tmp_path: Path):
-    command = [*COMMAND, "generate", "a ring", "-o", str(tmp_path)]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=90, check=False)
-    assert done.returncode == 0, done.stderr
-    written = Path(done.stdout.strip().splitlines()[-1])
-    assert written.name.startswith("a-ring-")
-    left = [p for p in psutil.process_iter(["cmdline"]) if str(home) in " ".join(p.info["cmdline"] or [])]
-    assert left == []
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="what only root can do")
-def test_up_works_as_root_under_a_home_nobody_else_may_enter(home: Path):
-    home.parent.chmod(0o700)
-    process, said = up(home, "--prompt", "a ring")
-    assert "picture: " in said
-    assert home.parent.stat().st_mode & 0o777 == 0o700
-    interrupt(process)
-
-
-def test_doctor_finds_nothing_wrong_and_says_what_is_when_something_is(home: Path):
-    command = [*COMMAND, "doctor"]
-    well = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60, check=False)
-    assert well.returncode == 0, well.stdout
-    ill = subprocess.run(
-        command,
-        env=environment(home, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", PYTHONPATH=str(PLUGINS)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert ill.returncode == 1
-    assert "correct DATABASE_URL" in ill.stdout
-    assert "provider broken" in ill.stdout
-    assert "Traceback" not in ill.stdout + ill.stderr

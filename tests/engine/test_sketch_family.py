@@ -12,7 +12,8 @@ import torch
 from scripts.sketch import sampling
 from tintype.engine import devices, loading
 from tintype.engine.families.sketch import Sketch
-from tintype.engine.runner import OutOfMemoryError, Runner
+from tintype.engine.faults import OutOfMemoryError
+from tintype.engine.runner import Runner
 from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress, ProviderError
 
 BUILTIN = Path(__file__).parents[2] / "tintype" / "catalog" / "builtin" / "sketch"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Servers
 from tests.faults.ledger import until
 from tests.processes import PLUGINS, RunningStudio
 
@@ -36,13 +37,27 @@ async def lean_studio(new_studio, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-async def calm_studio(servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStudio]:
+async def calm_studios(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Callable[..., Any]]:
+    """One studio with one worker on each PostgreSQL that is asked for."""
+    running: dict[Servers, RunningStudio] = {}
+
+    async def on(postgres: Servers) -> RunningStudio:
+        if postgres not in running:
+            folder = tmp_path_factory.mktemp("calm")
+            running[postgres] = RunningStudio(home=folder / "home", url=await postgres.new_database())
+            await running[postgres].start(workers=1, environment=lean_environment(folder))
+        return running[postgres]
+
+    try:
+        yield on
+    finally:
+        await asyncio.gather(*(studio.stop() for studio in running.values()))
+
+
+@pytest.fixture
+async def calm_studio(calm_studios, postgres: Servers) -> RunningStudio:
     """One studio with one worker for all tests that leave its processes alone."""
-    folder = tmp_path_factory.mktemp("calm")
-    studio = RunningStudio(home=folder / "home", url=await servers.new_database())
-    await studio.start(workers=1, environment=lean_environment(folder))
-    yield studio
-    await studio.stop()
+    return await calm_studios(postgres)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 
+from tests.conftest import on_both_kinds
 from tests.faults.ledger import Ledger, files_in, require_legal, until
 
 SLOW = {"steps": 200, "options": {"step_s": 0.1}}
@@ -13,6 +14,7 @@ def steps(studio, generation_id: str) -> list[float]:
     return [note["at"] for note in studio.notes(generation_id) if note["what"] == "step"]
 
 
+@on_both_kinds
 async def test_a_waiting_generation_is_cancelled_at_once_and_never_runs(calm_studio, steps_noted):
     book = Ledger(calm_studio)
     busy = [await book.ask(ends=["cancelled"], **SLOW) for _ in range(8)]
@@ -25,6 +27,7 @@ async def test_a_waiting_generation_is_cancelled_at_once_and_never_runs(calm_stu
     assert calm_studio.notes(waiting) == []
 
 
+@on_both_kinds
 async def test_a_running_generation_stops_within_one_step_of_its_cancel(calm_studio, steps_noted):
     book = Ledger(calm_studio)
     job = await book.ask(ends=["cancelled"], steps=40, options={"step_s": 0.5})
@@ -58,6 +61,7 @@ async def test_cancelling_twice_is_the_same_as_once_and_cancelling_what_has_ende
     await book.check()
 
 
+@on_both_kinds
 async def test_fifty_cancels_that_race_with_the_end_each_leave_one_end_and_one_truth(calm_studio):
     book = Ledger(calm_studio)
 
@@ -89,8 +93,8 @@ async def test_deleting_a_running_generation_stops_it_and_leaves_nothing(calm_st
     await calm_studio.wait(other)
     assert len(steps(calm_studio, job)) == at_end, "it still runs"
     await book.check()
-    left = await book.fetch("SELECT id FROM events WHERE generation_id = $1", uuid.UUID(job))
-    assert left == []
+    left = await book.fetch("SELECT type FROM events WHERE generation_id = $1", uuid.UUID(job))
+    assert [row["type"] for row in left] == ["deleted"]
 
 
 async def test_deleting_a_finished_generation_deletes_its_files(calm_studio):
@@ -119,6 +123,55 @@ async def test_thirty_deletes_that_race_with_the_end_leave_no_file_behind(calm_s
     for start in range(0, 30, 3):
         await asyncio.gather(*(race(number) for number in range(start, start + 3)))
     await book.check()
+
+
+async def test_retries_and_deletes_of_the_same_generation_at_once_leave_no_job_file_or_row_behind(calm_studio):
+    book = Ledger(calm_studio)
+    http = calm_studio.http
+
+    async def retry(job: str) -> str:
+        """The id of the new generation, or nothing where the old one is gone."""
+        answer = await http.post(f"/api/generate/{job}/retry")
+        assert answer.status_code in (202, 404), answer.text
+        return answer.json()["id"] if answer.status_code == 202 else ""
+
+    async def remove(job: str, *, after_s: float = 0.0) -> bool:
+        await asyncio.sleep(after_s)
+        answer = await http.delete(f"/api/generate/{job}")
+        assert answer.status_code in (204, 404), answer.text
+        return answer.status_code == 204
+
+    async def hammer(number: int) -> tuple[int, int]:
+        job = await book.ask(num_images=2)
+        await calm_studio.wait(job)
+        retries = [retry(job) for _ in range(6)]
+        removes = [remove(job, after_s=number % 5 * 0.01) for _ in range(3)]
+        *made, first, second, third = await asyncio.gather(*retries, *removes)
+        assert (first, second, third).count(True) == 1, "deleted once, by one of them"
+        book.forget(job)
+        accepted = [name for name in made if name]
+        for place, name in enumerate(accepted):
+            book.expect(name, pictures=2)
+            if place % 2:  # this one goes at once: it waits, runs or has just ended
+                assert await remove(name, after_s=place * 0.02)
+                book.forget(name)
+        runs = [note["what"] for note in calm_studio.notes(job)].count("run")
+        assert runs == 1, "a deleted generation ran again"
+        return len(accepted), len(made) - len(accepted)
+
+    counts = []
+    for start in range(0, 15, 3):
+        counts += await asyncio.gather(*(hammer(number) for number in range(start, start + 3)))
+    rows = await book.check()
+    assert all(row["retry_of"] is None for row in rows.values())
+    gone = [uuid.UUID(name) for name, asked in book.asked.items() if not asked.ends]
+    kinds = await book.fetch("SELECT generation_id, type FROM events WHERE generation_id = ANY($1)", gone)
+    assert sorted(row["generation_id"] for row in kinds) == sorted(gone), "each left its `deleted` and nothing else"
+    due = await book.fetch("SELECT key FROM doomed_files WHERE due_at < now() - interval '5 seconds'")
+    assert due == []
+    accepted, refused = map(sum, zip(*counts, strict=True))
+    assert accepted, "no race happened: every retry came too late"
+    assert refused, "no race happened: every delete came too late"
 
 
 def test_the_ledger_refuses_two_ends_a_start_too_many_and_events_after_the_end():

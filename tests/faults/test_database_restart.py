@@ -14,8 +14,10 @@ import asyncpg
 import httpx
 import pytest
 
+from tests.conftest import on_both_kinds
 from tests.faults.conftest import lean_environment
 from tests.faults.ledger import Ledger, until
+from tests.own_postgres import OwnPostgres
 from tests.processes import RunningStudio
 from tintype.db import cluster, migrate
 from tintype.db.embedded import EmbeddedPostgres
@@ -23,16 +25,40 @@ from tintype.db.embedded import EmbeddedPostgres
 LOAD = 100
 
 
+class StoppableEmbedded(EmbeddedPostgres):
+    """The embedded server, which can be killed like `OwnPostgres`."""
+
+    def kill(self) -> None:
+        """Kill the postmaster with SIGKILL and wait until it is gone."""
+        running = cluster.postmaster(self.data / cluster.read(self.data).folder)
+        os.kill(running.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 30
+        while self.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+Stoppable = StoppableEmbedded | OwnPostgres
+
+
 @pytest.fixture
-def own_postgres() -> Iterator[EmbeddedPostgres]:
-    """A server of this test alone, which it may stop."""
+def stoppable(request: pytest.FixtureRequest) -> Iterator[Stoppable]:
+    """A server of this test alone, which it may stop: one of each kind."""
+    if request.param == "own":
+        server = OwnPostgres()
+        try:
+            yield server
+        finally:
+            server.remove()
+        return
     folder = Path(tempfile.mkdtemp(prefix="tintype-restart-"))
     folder.chmod(0o755)
-    server = EmbeddedPostgres(folder / "postgres")
-    server.start()
-    yield server
-    server.stop()
-    shutil.rmtree(folder)
+    server = StoppableEmbedded(folder / "postgres")
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder)
 
 
 async def submit(studio: RunningStudio, key: str, body: dict) -> tuple[str, int]:
@@ -70,28 +96,34 @@ AWAY_S = 4.0
 """Longer than the silence after which a worker counts as dead."""
 
 
-def stopped_for_a_while(server: EmbeddedPostgres) -> None:
+def stopped_for_a_while(server: Stoppable) -> None:
     server.stop()
     time.sleep(AWAY_S)
     server.start()
 
 
-def postmaster_killed(server: EmbeddedPostgres) -> None:
-    connection = cluster.read(server.data)
-    running = cluster.postmaster(server.data / connection.folder)
-    os.kill(running.pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while server.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+def restarted(server: Stoppable) -> None:
+    server.restart()
+
+
+def killed(server: Stoppable) -> None:
+    server.kill()
     server.start()
 
 
 @pytest.mark.parametrize(
-    "disturb", [EmbeddedPostgres.restart, stopped_for_a_while, postmaster_killed], ids=["restart", "away", "kill -9"]
+    ("stoppable", "disturb"),
+    [
+        pytest.param("embedded", restarted, id="embedded, restart"),
+        pytest.param("embedded", stopped_for_a_while, id="embedded, away"),
+        pytest.param("embedded", killed, id="embedded, kill -9"),
+        pytest.param("own", restarted, id="own, restart"),
+        pytest.param("own", killed, id="own, kill -9"),
+    ],
+    indirect=["stoppable"],
 )
-async def test_a_load_survives_the_database_going_away(own_postgres, tmp_path, steps_noted, disturb):
-    url = own_postgres.start()
+async def test_a_load_survives_the_database_going_away(stoppable, tmp_path, steps_noted, disturb):
+    url = stoppable.start()
     await migrate.upgrade(url)
     studio = RunningStudio(home=tmp_path / "home", url=url)
     try:
@@ -100,7 +132,7 @@ async def test_a_load_survives_the_database_going_away(own_postgres, tmp_path, s
         long = await book.ask(steps=45, options={"step_s": 0.2})
         await steps_noted(studio, long, 1)
         processes = [studio.api, *studio.workers]
-        ids, repeated = await submit_under(studio, lambda: disturb(own_postgres))
+        ids, repeated = await submit_under(studio, lambda: disturb(stoppable))
         assert len(set(ids)) == LOAD
         for name in ids:
             book.expect(name, pictures=2)
@@ -111,25 +143,30 @@ async def test_a_load_survives_the_database_going_away(own_postgres, tmp_path, s
         assert len(runs) == 1, "what ran over the restart was begun again"
         print(f"{repeated} requests repeated; most attempts {max(row['attempt'] for row in rows.values())}")
         fresh = await book.ask()
-        await studio.wait(fresh, timeout_s=15)
+        await studio.wait(fresh)
         await book.check()
     finally:
         await studio.stop()
 
 
 async def end_connections(studio: RunningStudio) -> None:
-    """End every connection to the studio's database, again and again for a second and a half."""
-    name = studio.url.rpartition("/")[2]
+    """End every connection of the studio to its database, again and again for a second and a half."""
+    ending = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
     admin = await asyncpg.connect(studio.url)
-    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = $1"
-    assert len(await admin.fetch(ending, name)) >= 4
-    deadline = time.monotonic() + 1.5
-    while time.monotonic() < deadline:
-        await admin.fetch(ending, name)
-        await asyncio.sleep(0.005)
-    await admin.close()
+    try:
+        assert len(await admin.fetch(ending)) >= 4
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            await admin.fetch(ending)
+            await asyncio.sleep(0.005)
+    finally:
+        await admin.close()
 
 
+@on_both_kinds
 async def test_a_worker_takes_new_jobs_beside_a_long_one_that_runs_over_a_lost_connection(lean_studio, steps_noted):
     studio = await lean_studio(workers=1)
     book = Ledger(studio)
@@ -139,7 +176,7 @@ async def test_a_worker_takes_new_jobs_beside_a_long_one_that_runs_over_a_lost_c
     for _ in range(3):
         quick, _ = await submit(studio, str(uuid.uuid4()), {"prompt": "anything", "model": "scripted"})
         book.expect(quick)
-        await studio.wait(quick, timeout_s=20)
+        await studio.wait(quick)
     assert (await studio.read(long))["status"] == "processing"
     assert [note["what"] for note in studio.notes(long)].count("run") == 1
     await studio.http.post(f"/api/generate/{long}/cancel")

@@ -28,8 +28,8 @@ async def everything(book: Ledger, generation_id: str) -> list:
 async def test_a_worker_continued_after_another_finished_its_job_changes_nothing(lean_studio, steps_noted):
     studio = await lean_studio(workers=2)
     book = Ledger(studio)
-    job = await book.ask(num_images=2, steps=3, options={"step_s": 0.4})
-    zombie = await steps_noted(studio, job, 3)
+    job = await book.ask(num_images=2, steps=2, options={"step_s": 1.5})
+    zombie = await steps_noted(studio, job, 2)  # the next thing it does is to give the pictures
     os.kill(zombie, signal.SIGSTOP)
     async with watching(studio, job, pictures=2):
         assert await steps_noted(studio, job, 1, run=2) != zombie
@@ -47,7 +47,7 @@ async def test_a_job_is_recovered_when_a_zombie_took_it_out_of_line_and_its_seco
 ):
     studio = await lean_studio(workers=2)
     book = Ledger(studio)
-    job = await book.ask(num_images=2, steps=8, options={"step_s": 0.4})
+    job = await book.ask(num_images=2, steps=12, options={"step_s": 0.4})
     zombie = await steps_noted(studio, job, 2)
     os.kill(zombie, signal.SIGSTOP)
     async with watching(studio, job, pictures=2) as seen:

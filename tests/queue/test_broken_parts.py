@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
@@ -17,11 +18,15 @@ from tintype.db import session as db
 from tintype.db.base import new_id
 from tintype.generations import claims, operations
 from tintype.generations.schemas import ImageCreate
+from tintype.media import files
+from tintype.media.provenance import gate
 from tintype.providers.contract import Capability, Output, Quote
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
+from tintype.safety import registry
 from tintype.worker import results
+from tintype.worker.checks import Checks
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
 
@@ -31,9 +36,18 @@ class OneGrey:
 
     def __init__(self, fault: BaseException | None = None) -> None:
         self.fault = fault
+        self.problem: str | None = None
+        self.is_complete = True
 
     def capabilities(self) -> Capability:
-        return Capability(tasks=("text_to_image",), families=("scripted",), concurrency=16, devices=())
+        return Capability(
+            tasks=("text_to_image",),
+            families=("scripted",),
+            concurrency=16,
+            devices=(),
+            is_complete=self.is_complete,
+            problem=self.problem,
+        )
 
     def quote(self, request) -> Quote:
         return Quote(usd=0.0)
@@ -49,8 +63,10 @@ class OneGrey:
 @pytest.fixture
 async def database(servers):
     connected = db.connect(await servers.new_database())
-    yield connected
-    await db.close(connected)
+    try:
+        yield connected
+    finally:
+        await db.close(connected)
 
 
 @pytest.fixture
@@ -66,6 +82,8 @@ def new_performer(database, tmp_path):
             store=storage.open(settings.Storage(), tmp_path),
             catalogue=Catalogue(tmp_path),
             providers=Providers(ready={"scripted": provider}, broken={}),
+            checks=Checks(database=database, detectors=registry.load()),
+            issuer=gate.open(tmp_path, settings.Provenance()),
             slots={"scripted": asyncio.Semaphore(4)},
             holdings=Holdings(),
             worker=settings.Worker(),
@@ -98,6 +116,54 @@ async def test_a_providers_own_error_is_not_mistaken_for_a_lost_database(new_per
     assert (row.status, row.error_code, row.attempt) == ("failed", "internal_error", 1)
     assert type(fault).__name__ in row.error_message
     assert files_in(tmp_path / "media") == []
+
+
+async def test_a_job_that_waits_for_its_turn_is_left_to_others_when_the_provider_breaks_meanwhile(new_performer):
+    provider = OneGrey()
+    performer = new_performer(provider)
+    asked = await ask(performer)
+    slot = performer.slots["scripted"]
+    while not slot.locked():
+        await slot.acquire()
+    performing = asyncio.create_task(performer.perform(LANE, asked.id))
+    await asyncio.sleep(0.05)
+    provider.problem = "the device failed"
+    slot.release()
+    with pytest.raises(AgainError):
+        await performing
+    row = await read(performer, asked.id)
+    assert (row.status, row.attempt, row.failures) == ("queued", 0, 0)
+
+
+@pytest.mark.parametrize("problem", [None, "there is no such device"])
+async def test_nothing_is_claimed_before_the_provider_knows_what_it_can_do(new_performer, problem):
+    provider = OneGrey()
+    provider.is_complete = False
+    performer = new_performer(provider)
+    asked = await ask(performer)
+    performing = asyncio.create_task(performer.perform(LANE, asked.id))
+    await asyncio.sleep(0.2)
+    assert (await read(performer, asked.id)).status == "queued"
+    provider.is_complete, provider.problem = True, problem
+    (outcome,) = await asyncio.gather(performing, return_exceptions=True)
+    row = await read(performer, asked.id)
+    if problem is None:
+        assert (row.status, row.attempt) == ("completed", 1)
+    else:
+        assert isinstance(outcome, AgainError)
+        assert (row.status, row.attempt) == ("queued", 0)
+
+
+async def test_a_draining_worker_does_not_wait_for_a_provider_that_is_not_ready(new_performer):
+    provider = OneGrey()
+    provider.is_complete = False
+    performer = new_performer(provider)
+    asked = await ask(performer)
+    performing = asyncio.create_task(performer.perform(LANE, asked.id))
+    performer.draining.set()
+    with pytest.raises(AgainError) as caught:
+        await asyncio.wait_for(performing, 20)
+    assert caught.value.delay_s == 0
 
 
 async def test_a_picture_whose_thumbnail_cannot_be_stored_leaves_no_file(new_performer, tmp_path, monkeypatch):
@@ -145,11 +211,12 @@ async def test_files_are_kept_when_nobody_knows_whether_the_end_was_committed(
 async def test_an_exhausted_pool_counts_as_a_database_that_is_away(database):
     pool = database.engine.pool
     pool._timeout = 0.05
-    held = [await database.engine.connect() for _ in range(pool.size())]
-    with pytest.raises(db.DatabaseAwayError):
-        await db.persistently(database, lambda session: session.execute(text("SELECT 1")), retry_for_s=0.1)
-    for connection in held:
-        await connection.close()
+    async with AsyncExitStack() as held:
+        for _ in range(pool.size()):
+            await held.enter_async_context(database.engine.connect())
+        with pytest.raises(db.DatabaseAwayError):
+            await db.persistently(database, lambda session: session.execute(text("SELECT 1")), retry_for_s=0.1)
+    pool._timeout = 10
     assert await db.persistently(database, lambda session: session.scalar(text("SELECT 1"))) == 1
 
 
@@ -160,7 +227,9 @@ def test_an_error_of_the_database_that_is_there_is_not_a_lost_connection():
     assert not db.is_disconnect(OperationalError("SELECT 1", {}, Refused()))
 
 
-async def test_a_later_attempt_deletes_what_a_killed_worker_had_stored(new_performer, tmp_path, monkeypatch, database):
+async def test_what_a_killed_worker_had_stored_goes_once_a_later_attempt_completed(
+    new_performer, tmp_path, monkeypatch, database
+):
     performer = new_performer(OneGrey())
     asked = await ask(performer)
 
@@ -178,6 +247,8 @@ async def test_a_later_attempt_deletes_what_a_killed_worker_had_stored(new_perfo
         await session.execute(text("UPDATE generations SET status = 'queued'"))
     await performer.perform(LANE, asked.id)
     assert (await read(performer, asked.id)).status == "completed"
+    async with db.transaction(database) as session:
+        assert await files.delete_doomed(session, performer.store) == 4
     kept = files_in(tmp_path / "media")
     assert len(kept) == 4
     assert not set(left) & set(kept)

@@ -1,6 +1,9 @@
 """The one listening connection of a process: after it was lost, subscribers reread before they hear anything new."""
 
 import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 
@@ -13,36 +16,47 @@ END_LISTENING = (
 )
 
 
+@asynccontextmanager
+async def talking(url: str) -> AsyncIterator[None]:
+    """Meanwhile somebody counts on the first channel, as fast as the database allows."""
+    is_over = asyncio.Event()
+
+    async def talk() -> None:
+        talker = await asyncpg.connect(url)
+        try:
+            for number in itertools.count(1):
+                await talker.execute("SELECT pg_notify($1, $2)", CHANNELS[0], str(number))
+                if is_over.is_set():
+                    return
+        finally:
+            await talker.close()
+
+    talk_task = asyncio.create_task(talk())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await talk_task
+
+
 async def test_nothing_new_is_heard_before_the_word_that_something_was_missed(servers):
     url = await servers.new_database()
     listener = Listener(url, CHANNELS)
     await listener.start()
     admin = await asyncpg.connect(url)
-    is_over = asyncio.Event()
-    sent = 0
-
-    async def talk() -> None:
-        nonlocal sent
-        talker = await asyncpg.connect(url)
-        while not is_over.is_set():
-            sent += 1
-            await talker.execute("SELECT pg_notify($1, $2)", CHANNELS[0], str(sent))
-        await talker.close()
-
-    async with listener.subscribe(CHANNELS[0]) as heard:
-        talking = asyncio.create_task(talk())
-        await admin.execute(END_LISTENING)
-        last, losses = 0, 0
-        while losses < 8:
-            payload = await asyncio.wait_for(heard.get(), 10)
-            if payload is None:
-                losses += 1
-                last = int(await asyncio.wait_for(heard.get(), 10))
-                await admin.execute(END_LISTENING)
-                continue
-            assert int(payload) == last + 1, "a gap without a word"
-            last += 1
-        is_over.set()
-        await talking
-    await admin.close()
-    await listener.stop()
+    try:
+        async with listener.subscribe(CHANNELS[0]) as heard, talking(url):
+            await admin.execute(END_LISTENING)
+            last, losses = 0, 0
+            while losses < 8:
+                payload = await asyncio.wait_for(heard.get(), 30)
+                if payload is None:
+                    losses += 1
+                    last = int(await asyncio.wait_for(heard.get(), 30))
+                    await admin.execute(END_LISTENING)
+                    continue
+                assert int(payload) == last + 1, "a gap without a word"
+                last += 1
+    finally:
+        await admin.close()
+        await listener.stop()

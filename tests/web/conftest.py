@@ -40,12 +40,16 @@ class Visitor:
         """A tab with the studio's page, once it is connected."""
         page = await self.context.new_page()
         page.set_default_timeout(PATIENCE_MS)
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(f"{error}"))
+        self.watch(page)
         await page.goto(studio.address)
         await page.locator("#health.ready, #health.idle").wait_for()
         await page.locator("#composer select[name=model] option").first.wait_for(state="attached")
         return page
+
+    def watch(self, page: Page) -> None:
+        """Note what `page` complains about."""
+        page.on("console", self._note)
+        page.on("pageerror", lambda error: self.complaints.append(f"{error}"))
 
     def expect_complaint(self, pattern: str) -> None:
         """The test provokes complaints that match; browsers write refused requests to the console."""

@@ -1,6 +1,7 @@
 """The first page as a person uses it: a real browser, real processes, nothing answered by the test itself."""
 
 import re
+import signal
 
 from playwright.async_api import Locator, Page, expect
 
@@ -112,6 +113,34 @@ async def test_two_tabs_see_the_same(studio, visitor):
     await second.get_by_role("button", name="Really delete?").click()
     for page in (first, second):
         await expect(picture(page, "seen in two tabs")).to_have_count(0)
+
+
+async def test_what_is_deleted_elsewhere_leaves_the_page_at_once(studio, new_visitor):
+    page = await (await new_visitor()).open(studio)
+    done = await studio.wait((await studio.generate("deleted from a terminal"))["id"])
+    running = await studio.generate("deleted while it runs", **SLOW)
+    await expect_drawn(picture(page, "deleted from a terminal"))
+    await expect(card(page, "deleted while it runs")).to_contain_text("Step")
+    for generation in (done, running):
+        await studio.http.delete(f"/api/generate/{generation['id']}")
+    await expect(picture(page, "deleted from a terminal")).to_have_count(0, timeout=3000)
+    await expect(card(page, "deleted while it runs")).to_have_count(0, timeout=3000)
+
+
+async def test_a_reload_still_shows_that_something_is_being_cancelled(studio, visitor):
+    page = await visitor.open(studio)
+    await studio.generate("slow to stop", **SLOW)
+    await expect(card(page, "slow to stop")).to_contain_text("Step")
+    studio.workers[0].send_signal(signal.SIGSTOP)
+    try:
+        await card(page, "slow to stop").get_by_role("button", name="Cancel").click()
+        await expect(card(page, "slow to stop")).to_contain_text("Cancelling…")
+        await page.reload()
+        await expect(card(page, "slow to stop")).to_contain_text("Cancelling…")
+        await expect(card(page, "slow to stop").get_by_role("button", name="Cancel")).to_be_disabled()
+    finally:
+        studio.workers[0].send_signal(signal.SIGCONT)
+    await expect(note(page, "slow to stop")).to_contain_text("Cancelled")
 
 
 async def test_an_error_of_the_api_appears_at_its_field_and_goes_when_mended(studio, visitor):
@@ -240,9 +269,9 @@ async def test_without_a_worker_the_page_says_so_and_shows_the_place_in_line(new
     for prompt in ("first in line", "second in line", "third in line"):
         await studio.generate(prompt)
     await expect(card(page, "first in line")).to_contain_text("Waiting for a worker, next in line")
-    await expect(card(page, "third in line")).to_contain_text("2 before it")
+    await expect(card(page, "third in line")).to_contain_text("number 3 in line")
     await card(page, "second in line").get_by_role("button", name="Cancel").click()
-    await expect(card(page, "third in line")).to_contain_text("1 before it")
+    await expect(card(page, "third in line")).to_contain_text("number 2 in line")
     studio.start_worker()
     await expect_drawn(picture(page, "third in line"))
     await expect(page.locator("#notice")).to_be_hidden()
@@ -316,7 +345,10 @@ async def test_a_late_answer_never_undoes_what_is_known_since(studio, visitor):
           const asOf = waiting.clock;
           const running = hear(waiting, told("b", "progress", { step: 3 }));
           const cancelled = hear(running, told("b", "cancelled"));
-          const gone = remove(cancelled, "b");
+          const gone = hear(cancelled, told("b", "deleted"));
+          const line = [1, 2, 3].map((position) => ({ ...row(`l${position}`, "queued"), position }));
+          const places = (shelf) => [...shelf.items.values()].map(({ position }) => position).join();
+          const inLine = line.reduce(put, EMPTY);
           const page = { items: [row("c", "completed")], next_cursor: null };
           const status = (shelf, id) => shelf.items.get(id)?.status ?? "none";
           return [
@@ -326,7 +358,13 @@ async def test_a_late_answer_never_undoes_what_is_known_since(studio, visitor):
             status(merge(gone, [row("b", "completed")], asOf), "b"),
             status(reread(running, page, asOf), "b"),
             status(reread(running, page, running.clock), "b"),
+            places(hear(inLine, told("l1", "started"))),
+            places(remove(inLine, "l2")),
+            places(hear(inLine, told("l1", "queued", { position: 1 }))),
           ];
         }"""
     )
-    assert outcome == ["processing", "completed", "cancelled", "none", "processing", "none"]
+    assert outcome == [
+        *("processing", "completed", "cancelled", "none", "processing", "none"),
+        *("1,1,2", "1,2", "1,2,3"),
+    ]

@@ -1,6 +1,7 @@
 """What every request handler is given: the parts of this process, and on whose behalf it acts."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -11,13 +12,16 @@ from tintype import settings, storage
 from tintype.accounts import actors
 from tintype.accounts.actors import Actor
 from tintype.api.feed import Feed
+from tintype.api.vitals import Vitals
 from tintype.catalog.operations import Catalogue
 from tintype.db.session import Database
+
+UPLOADS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The parts of the API process."""
+    """The parts of the API process. `uploads` limits how many are held in memory at once."""
 
     home: Path
     api: settings.Api
@@ -25,8 +29,10 @@ class Context:
     store: storage.Store
     catalogue: Catalogue
     feed: Feed
+    vitals: Vitals
     signing_secret: bytes
     url_expiry_s: int
+    uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
 
 
 async def get_context(connection: HTTPConnection) -> Context:

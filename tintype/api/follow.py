@@ -10,7 +10,7 @@ from tintype.api import render
 from tintype.api.context import Context
 from tintype.api.feed import Client
 from tintype.db import session as db
-from tintype.generations import events
+from tintype.generations import events, queries
 from tintype.generations import operations as generations
 from tintype.generations.events import Happening
 from tintype.generations.states import LAST_EVENTS
@@ -124,7 +124,7 @@ class Follower:
             if row.completed_at is not None:
                 self.has_ended = self.has_missed = True
                 return None
-            place = await generations.position(session, row) if row.status == "queued" else None
+            place = (await queries.positions(session, [row])).get(row.id)
         if place is None or place == self.position:
             return None
         self.position = place

@@ -2,7 +2,7 @@
 
 Whoever reaches the loopback address is the owner, and every web page in the owner's browser can reach it too. So a
 request must name a host this server answers to (which defeats DNS rebinding) and, where a browser says which site it
-comes from, that site must be this one (which defeats cross-site requests).
+comes from, that site must be this one (which defeats cross-site requests); only a link to a page is let through.
 """
 
 import re
@@ -15,7 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tintype import logs, settings
-from tintype.api import problems
+from tintype.api import browsers, problems
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{8,64}$")
@@ -72,14 +72,14 @@ class Guards:
             await send({"type": "websocket.close", "code": 4403, "reason": "not allowed from this site"})
             return
         if refusal is not None:
-            await refusal(scope, receive, _with_headers(send, request_id))
+            await refusal(scope, receive, _with_headers(send, scope["path"], request_id))
             return
         await self._serve(scope, receive, send, request_id)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         begun = time.perf_counter()
         status = 0
-        sending = _with_headers(send, request_id)
+        sending = _with_headers(send, scope["path"], request_id)
         body = Body(receive, self._max_body_bytes)
 
         async def noting(message: Message) -> None:
@@ -116,12 +116,15 @@ class Guards:
         origin = headers.get("origin")
         guarded = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         sites = {headers.get("host", ""), self._public_site} - {""}
-        if guarded and origin is not None and _site(origin) not in sites:
+        query = scope["query_string"].decode("latin-1")
+        method = scope.get("method", "")
+        is_foreign = browsers.is_foreign(headers, method=method, path=scope["path"], query=query)
+        if is_foreign or (guarded and origin is not None and _site(origin) not in sites):
             return problems.response(
                 status=403,
                 code="cross_site_request",
                 title="Requests from other sites are refused.",
-                detail="a page of another site tried to use this server; that is refused",
+                detail="a page of another site tried to use this server; that is refused. Open its page itself instead",
             )
         length = headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:
@@ -149,14 +152,12 @@ def _too_large(limit_bytes: int) -> ASGIApp:
     )
 
 
-def _with_headers(send: Send, request_id: str) -> Send:
+def _with_headers(send: Send, path: str, request_id: str) -> Send:
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = request_id
-            headers.setdefault("X-Content-Type-Options", "nosniff")
-            headers.setdefault("Referrer-Policy", "same-origin")
-            headers.setdefault("X-Frame-Options", "DENY")
+            browsers.dress(headers, path)
         await send(message)
 
     return sending

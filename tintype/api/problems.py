@@ -1,6 +1,7 @@
 """Errors as RFC 9457 `application/problem+json`, each with a stable code and the id of the request."""
 
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -12,9 +13,11 @@ from starlette.exceptions import HTTPException
 
 from tintype import errors, logs
 from tintype.db import session as db
+from tintype.storage import faults
 
 MEDIA_TYPE = "application/problem+json"
 MAX_SHOWN_CHARS = 200
+RETRY_AFTER_S = 2
 
 log = logs.get("api")
 
@@ -38,9 +41,25 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = None
 
 
+PHRASES = {
+    403: "The link is not valid any more, or was changed; or a page of another site asks.",
+    404: "There is no such thing, or it is not yours.",
+    409: "The present state does not allow it.",
+    413: "The body or the picture is too large.",
+    415: "The file is of a kind that is not taken.",
+    416: "The file has no such bytes.",
+    429: "Several of your requests were blocked within an hour; `Retry-After` says when new ones are taken.",
+    422: "Something in the request does not fit; `errors` says what and where.",
+    503: "Something is away for the moment; try again.",
+    507: "There is no space left to store files.",
+}
+
+
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The documentation of the problems a route may answer with."""
-    return {status: {"model": Problem, "content": {MEDIA_TYPE: {}}} for status in statuses}
+    """The documentation of the problems a route may answer with, beside those of `document.ANYWHERE`."""
+    return {
+        status: {"model": Problem, "description": PHRASES.get(status, HTTPStatus(status).phrase)} for status in statuses
+    }
 
 
 def response(
@@ -76,16 +95,6 @@ def _plain(value: T) -> T:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI `document` with problems under the media type they have; FastAPI puts them under JSON as well."""
-    for path in document["paths"].values():
-        for operation in path.values():
-            for answer in operation["responses"].values():
-                if MEDIA_TYPE in (content := answer.get("content", {})) and "application/json" in content:
-                    content[MEDIA_TYPE] = content.pop("application/json")
-    return document
-
-
 def install(app: FastAPI) -> None:
     """Render every error of the application."""
     app.add_exception_handler(errors.TintypeError, _fact)
@@ -97,7 +106,8 @@ async def _fact(_request: Request, error: Exception) -> Response:
     fact = cast("errors.TintypeError", error)
     if fact.status >= 500:
         log.error("problem", code=fact.code, error=fact.detail)
-    headers = {"Retry-After": "2"} if fact.status == 503 else None
+    after_s = fact.retry_after_s or (RETRY_AFTER_S if fact.status == 503 else None)
+    headers = {"Retry-After": str(after_s)} if after_s is not None else None
     return response(
         status=fact.status,
         code=fact.code,
@@ -155,13 +165,15 @@ def sentence(item: Mapping[str, Any]) -> str:
     return message
 
 
-STATUS_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large", 400: "bad_request"}
+STATUS_CODES = {404: "route_unknown", 405: "method_not_allowed", 413: "body_too_large"}
 
 
 async def _http(_request: Request, error: Exception) -> Response:
     http = cast("HTTPException", error)
-    if http.status_code == 400 and isinstance(http.__cause__, ValueError | RecursionError):
-        return _invalid((errors.FieldError(loc=("body",), msg=_unreadable(http.__cause__)),))
+    if http.status_code == 400 and isinstance(http.__cause__, OSError):  # a part of the body waits on disk
+        return await _fact(_request, faults.of_system(http.__cause__))
+    if http.status_code == 400:  # raised where a body is taken apart, and nowhere else
+        return _invalid((errors.FieldError(loc=("body",), msg=_unreadable(http)),))
     code = STATUS_CODES.get(http.status_code, "http_error")
     detail = str(http.detail)
     if http.status_code == 404:
@@ -177,12 +189,18 @@ async def _http(_request: Request, error: Exception) -> Response:
     )
 
 
-def _unreadable(error: ValueError | RecursionError) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return "is not UTF-8; send JSON in UTF-8"
-    if isinstance(error, RecursionError):
-        return "is nested too deeply; send a flatter object"
-    return "holds a number that is too long; send numbers of ordinary size"
+def _unreadable(error: HTTPException) -> str:
+    match error.__cause__:
+        case UnicodeDecodeError():
+            return "is not UTF-8; send JSON in UTF-8"
+        case RecursionError():
+            return "is nested too deeply; send a flatter object"
+        case ValueError():
+            return "holds a number that is too long; send numbers of ordinary size"
+        case _:
+            return (
+                f"cannot be taken apart ({str(error.detail).rstrip('.')}); send `multipart/form-data` as RFC 7578 says"
+            )
 
 
 def unexpected(error: Exception) -> Response:

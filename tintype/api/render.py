@@ -9,6 +9,7 @@ from tintype.api.context import Context
 from tintype.db import session as db
 from tintype.db.session import ReadSession, WriteSession
 from tintype.generations import operations as generations
+from tintype.generations import queries
 from tintype.generations.schemas import CostRead, ErrorRead, GenerationRead, MediaRead, ProgressRead
 from tintype.generations.tables import Generation
 from tintype.media.tables import Media
@@ -62,12 +63,15 @@ async def generation(context: Context, session: ReadSession | WriteSession, row:
 async def page(
     context: Context, session: ReadSession | WriteSession, rows: Sequence[Generation]
 ) -> list[GenerationRead]:
-    """Several generations with their pictures, read in one query."""
+    """Several generations, their pictures read in one query and their places in line in another."""
     pictures = await generations.media_of(session, rows)
-    return [_generation(row, [await media(context, item) for item in pictures[row.id]]) for row in rows]
+    places = await queries.positions(session, rows)
+    return [
+        _generation(row, places.get(row.id), [await media(context, item) for item in pictures[row.id]]) for row in rows
+    ]
 
 
-def _generation(row: Generation, pictures: list[MediaRead]) -> GenerationRead:
+def _generation(row: Generation, place: int | None, pictures: list[MediaRead]) -> GenerationRead:
     failed = row.error_code is not None
     return GenerationRead(
         id=row.id,
@@ -77,6 +81,8 @@ def _generation(row: Generation, pictures: list[MediaRead]) -> GenerationRead:
         parameters=row.parameters,
         model=row.model,
         style=row.style,
+        position=place,
+        cancel_requested=row.cancel_requested_at is not None,
         progress=ProgressRead.model_validate(row.progress) if row.progress and row.status == "processing" else None,
         output_paths=[picture.url for picture in pictures],
         media=pictures,

@@ -38,6 +38,14 @@ class Model:
         """The slug it is asked for by."""
         return self.manifest.id
 
+    @property
+    def can_draw_people(self) -> bool:
+        """Whether what it draws must be looked at: yes, except for what ships with Tintype and says it draws none.
+
+        A manifest that came from elsewhere cannot vouch for itself: that would be a switch.
+        """
+        return self.manifest.draws_people or not self.folder.is_relative_to(BUILTIN)
+
 
 def folders(home: Path) -> tuple[Path, ...]:
     """Where models lie: those in the package, then those the user installed (which win)."""

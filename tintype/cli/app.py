@@ -5,8 +5,9 @@ import sys
 import typer
 
 from tintype import errors
-from tintype.cli import doctor, generate, models, serve, up
-from tintype.cli.terminal import say_error
+from tintype.cli import doctor, generate, inspect, models, serve, up
+from tintype.cli.stopping import SIGNALS
+from tintype.cli.terminal import err, say_error
 
 app = typer.Typer(
     name="tintype",
@@ -21,6 +22,7 @@ app.command("api")(serve.api)
 app.command("worker")(serve.worker)
 app.command("migrate")(serve.migrate)
 app.command("doctor")(doctor.doctor)
+app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models")
 
 
@@ -31,3 +33,7 @@ def main() -> None:
     except errors.TintypeError as error:
         say_error(error.detail)
         sys.exit(1)
+    except SystemExit as ended:
+        if ended.code in {128 + number for number in SIGNALS}:
+            err.print("stopped")
+        raise

@@ -41,15 +41,26 @@ class Client:
         self.address = address.rstrip("/")
         if not self.address.startswith(("http://", "https://")):
             raise UnreachableError(f"{address!r} is no address of a studio; it looks like http://127.0.0.1:8000")
+        self.asked: set[str] = set()  # ids of what this client asked for
         self._http = httpx.Client(base_url=self.address, timeout=httpx.Timeout(10, read=60))
 
     def generate(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for pictures; the waiting generation."""
-        return self._json(self._send("POST", "/api/generate/image", json=dict(body)))
+        generation = self._json(self._send("POST", "/api/generate/image", json=dict(body)))
+        self.asked.add(generation["id"])
+        return generation
 
     def read(self, generation_id: str) -> dict[str, Any]:
         """A generation as it stands."""
         return self._json(self._send("GET", f"/api/generate/{generation_id}"))
+
+    def page(self, **wanted: Any) -> list[dict[str, Any]]:
+        """The newest generations, `limit` at most and of this `status`."""
+        return self._json(self._send("GET", "/api/generate", params=wanted))["items"]
+
+    def workers(self) -> list[dict[str, Any]]:
+        """The workers that are alive."""
+        return self._json(self._send("GET", "/health/detailed"))["workers"]
 
     def cancel(self, generation_id: str) -> None:
         """Cancel a generation; one that has ended meanwhile is fine."""

@@ -11,9 +11,12 @@ from tintype import errors, logs, settings, storage
 from tintype.catalog import operations as catalog
 from tintype.cli import places
 from tintype.cli.terminal import out
-from tintype.db import embedded, migrate
+from tintype.db import embedded, migrate, orphans
+from tintype.db import session as db
 from tintype.providers import registry
 from tintype.providers.contract import Capability, Provider
+from tintype.worker import registry as workers
+from tintype.worker.tables import Worker
 
 LEAST_FREE_BYTES = 1 << 30
 PROVIDER_S = 60.0
@@ -21,25 +24,31 @@ PROVIDER_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One part looked at; `mend` says what to do where it is not well."""
+    """One part looked at; `mend` says what to do where it is not well, which `is_harmless` if all works anyway."""
 
     part: str
     is_well: bool
     detail: str
     mend: str = ""
+    is_harmless: bool = False
 
 
 def doctor() -> None:
-    """Check database, storage, disk, devices, providers and model files, and say how to mend what is wrong."""
-    logs.configure(settings.Logs(level="critical"), process="doctor")
+    """Check database, storage, disk, devices, providers, model files and workers, and say how to mend what is wrong."""
+    logs.configure(settings.Logs.model_construct(level="critical"), process="doctor")  # whatever the settings say
     findings = [finding for check in CHECKS for finding in _checked(check)]
+    told: list[str] = []
     for finding in findings:
-        mark = "[green]ok[/]   " if finding.is_well else "[red]wrong[/]"
+        if any(wrong in finding.detail for wrong in told):  # wrong settings are met by every part
+            continue
+        if not finding.is_well:
+            told.append(finding.detail)
+        mark = "[green]ok[/]   " if finding.is_well else "[yellow]note[/] " if finding.is_harmless else "[red]wrong[/]"
         out.print(f"{mark}  [bold]{finding.part}[/]: ", end="")
         out.print(finding.detail, markup=False)
         if not finding.is_well and finding.mend:
             out.print(f"       → {finding.mend}", markup=False)
-    if not all(finding.is_well for finding in findings):
+    if not all(finding.is_well or finding.is_harmless for finding in findings):
         sys.exit(1)
 
 
@@ -83,6 +92,17 @@ def _database() -> Iterator[Finding]:
         detail=f"reached, tables at revision {revision}, newest is {migrate.head()}",
         mend="run `tintype migrate`",
     )
+
+
+def _orphans() -> Iterator[Finding]:
+    for orphan in orphans.find():
+        yield Finding(
+            part="orphan database",
+            is_well=False,
+            is_harmless=True,
+            detail=f"{orphan.folder} belongs to {orphan.data}, which is gone",
+            mend=f"unless that folder was moved or its disk is not mounted, remove it: {orphan.removal}",
+        )
 
 
 def _storage() -> Iterator[Finding]:
@@ -134,11 +154,39 @@ def _complete_capabilities(provider: Provider) -> Capability:
     return capability
 
 
+def _workers() -> Iterator[Finding]:
+    home = settings.home()
+    if settings.load(settings.Database).url is None and not embedded.is_running(home / "postgres"):
+        return
+    url = places.database_url(home)
+    if asyncio.run(migrate.current(url)) != migrate.head():
+        return
+    for worker in asyncio.run(_alive(url)):
+        broken = "; ".join(f"{name}: {why}" for name, why in worker.broken_providers.items())
+        yield Finding(
+            part=f"worker on {worker.host}",
+            is_well=not broken,
+            detail=f"process {worker.pid}; {broken or 'serves ' + (', '.join(worker.models) or 'no model')}",
+            mend="mend what it names, then restart this worker",
+        )
+
+
+async def _alive(url: str) -> list[Worker]:
+    database = db.connect(url)
+    try:
+        async with db.reading(database) as session:
+            return await workers.alive(session)
+    finally:
+        await db.close(database)
+
+
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _settings,
     _database,
+    _orphans,
     _storage,
     _disk,
     _models,
     _providers,
+    _workers,
 )

@@ -2,9 +2,11 @@
 
 import os
 import re
+import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,9 +15,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tintype import errors, logs, settings
 from tintype.cli import places
-from tintype.cli.client import Client
+from tintype.cli.client import RECONNECT_FOR_S, Client
+from tintype.cli.stopping import Stopping
 from tintype.cli.studio import READY_S, AlreadyRunningError, Studio
-from tintype.cli.terminal import err, say_plainly
+from tintype.cli.terminal import err, say_error, say_plainly
+
+LOOK_S = 1.0
+FETCH_S = 3.0
+"""How long after its end a picture may still be on its way to whoever asked for it."""
 
 ENDINGS = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
@@ -66,30 +73,79 @@ def generate(
     if output is not None:
         body |= _format_for(output)
     logs.configure(settings.load(settings.Logs), process="generate")
-    with _client(server) as client:
-        finished = show_progress(client, client.generate(body))
-        for path in save(client, finished, output or Path()):
-            say_plainly(str(path))
+    stopping = Stopping()
+    stopping.listen()
+    try:
+        with _client(server, stopping) as client:
+            finished = show_progress(client, client.generate(body))
+            for path in save(client, finished, output or Path()):
+                say_plainly(str(path))
+    except KeyboardInterrupt:
+        sys.exit(stopping.status)
 
 
 @contextmanager
-def _client(server: str | None) -> Generator[Client]:
-    """A client of the given studio, of the one that runs here, or of one started for this command."""
+def _client(server: str | None, stopping: Stopping) -> Generator[Client]:
+    """A client of the given studio, of the one that runs here, or of one started for this command.
+
+    The last is stopped afterwards, once nobody else draws on it.
+    """
     home = settings.home()
     there = places.running(home)
     if server is not None or there is not None:
         yield Client(server or there.address)  # pyright: ignore[reportOptionalMemberAccess]  one of them is set
         return
-    studio = Studio(home)
+    studio = Studio(home, stopping)
     try:
-        try:
-            studio.start(lambda text: err.print(f"[dim]{text}[/]"))
-            address = studio.address
-        except AlreadyRunningError:
-            address = _wait_for_the_other(home).address
-        yield Client(address)
-    finally:
-        studio.stop()
+        with studio.running(lambda text: err.print(f"[dim]{text}[/]")):
+            client = Client(studio.address)
+            try:
+                yield client
+            except errors.TintypeError as error:
+                say_error(error.detail)  # now, not when all others are done
+                _until_unused(studio, client)
+                sys.exit(1)
+            _until_unused(studio, client)
+    except AlreadyRunningError:
+        stopping.listen()
+        yield Client(_wait_for_the_other(home).address)
+
+
+def _until_unused(studio: Studio, client: Client) -> None:
+    """Keep the studio running while somebody else draws on it; a Ctrl-C ends the wait."""
+    answered_at = time.monotonic()
+    is_told = False
+    try:
+        while time.monotonic() < answered_at + RECONNECT_FOR_S:
+            with suppress(errors.TintypeError):  # the API may be away for a moment: `watch` starts it again
+                if not _is_used(studio, client):
+                    return
+                answered_at = time.monotonic()
+            if not is_told:
+                err.print("other generations are still running; Ctrl-C to stop anyway")
+                is_told = True
+            studio.watch()
+            time.sleep(LOOK_S)
+    except KeyboardInterrupt:
+        return
+
+
+def _is_used(studio: Studio, client: Client) -> bool:
+    """Whether the studio's end would take a picture from somebody.
+
+    That is who waits for one, or had one drawn so lately that they may not have fetched it. What no living worker can
+    draw is not waited for; nor is anything where further workers on the same database go on with it.
+    """
+    workers = client.workers()
+    if len(workers) > 1 and not studio.has_own_database:
+        return False
+    models = {model for worker in workers for model in worker["models"]}
+    waiting = client.page(status="queued", limit=200)
+    if client.page(status="processing", limit=1) or any(not models or one["model"] in models for one in waiting):
+        return True
+    lately = datetime.now(UTC) - timedelta(seconds=FETCH_S)
+    ended = [one["completed_at"] for one in client.page(limit=50) if one["id"] not in client.asked]
+    return any(at is not None and datetime.fromisoformat(at) > lately for at in ended)
 
 
 def _wait_for_the_other(home: Path) -> places.Running:
@@ -115,8 +171,8 @@ def show_progress(client: Client, generation: dict[str, Any]) -> dict[str, Any]:
             for event in client.follow(generation["id"]):
                 data = event["data"]
                 match event["type"]:
-                    case "queued" if data["position"]:
-                        bars.update(bar, description=f"waiting behind {data['position']}")
+                    case "queued" if data["position"] > 1:
+                        bars.update(bar, description=f"waiting, number {data['position']} in line")
                     case "started":
                         bars.update(bar, description="drawing")
                     case "progress":

@@ -1,6 +1,7 @@
 """`tintype models`: the installed models."""
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,12 +20,18 @@ class ModelDamagedError(errors.TintypeError):
     code = "model_damaged"
 
 
+def _home() -> Path:
+    """The data folder; a misspelt setting, which could have meant another, is refused first."""
+    settings.check_names()
+    return settings.home()
+
+
 @app.command("list")
 def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """List the installed models."""
-    models = catalog.installed(settings.home()).values()
+    models = catalog.installed(_home()).values()
     if as_json:
         say(json.dumps([model.manifest.model_dump(mode="json") for model in models]))
         return
@@ -39,14 +46,14 @@ def list_models(
 @app.command()
 def show(model_id: Annotated[str, typer.Argument(help="A model of `tintype models list`.")]) -> None:
     """Show everything the catalogue knows about one model."""
-    model = catalog.Catalogue(settings.home()).get(model_id)
+    model = catalog.Catalogue(_home()).get(model_id)
     out.print_json(model.manifest.model_dump_json())
 
 
 @app.command()
 def verify(model_id: Annotated[str, typer.Argument(help="A model of `tintype models list`.")]) -> None:
     """Compare a model's files with its manifest."""
-    model = catalog.Catalogue(settings.home()).get(model_id)
+    model = catalog.Catalogue(_home()).get(model_id)
     problems = catalog.verify(model)
     if problems:
         raise ModelDamagedError("; ".join(f"{problem.path} {problem.problem}" for problem in problems))

@@ -10,9 +10,6 @@ from tintype import logs, settings
 from tintype.cli import places
 from tintype.cli.terminal import say
 
-SUPERVISED = "TINTYPE_SUPERVISED"
-"""Set for children of `tintype up`: their standard input is a pipe that closes when the supervisor is gone."""
-
 
 def api() -> None:
     """Serve the HTTP API in this terminal (part of `tintype up`)."""
@@ -49,7 +46,7 @@ def migrate() -> None:
 
 
 def _end_with_supervisor() -> None:
-    if os.environ.get(SUPERVISED) != "1":
+    if os.environ.get(settings.SUPERVISED) != "1":
         return
 
     def watch() -> None:

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -19,7 +20,7 @@ import httpx
 from tintype import errors, logs, settings, storage
 from tintype.api.serve import check_address
 from tintype.cli import places
-from tintype.cli.serve import SUPERVISED
+from tintype.cli.stopping import Stopping
 from tintype.db import migrate
 from tintype.db.embedded import EmbeddedPostgres
 
@@ -27,6 +28,9 @@ READY_S = 90.0
 STOP_S = 10.0
 DRAIN_S = 5.0
 """How long a worker may finish what it holds when its studio stops, unless the settings say otherwise."""
+
+HASTE_S = 3.0
+"""How long a part may take when it shall stop at once: a worker gives back what it holds between two steps."""
 
 RESTART_DELAYS_S = (0.2, 1.0, 3.0, 10.0)
 STEADY_S = 60.0
@@ -104,19 +108,29 @@ class Part:
             self.close_pipes()
             self.start()
 
-    def stop(self) -> None:
-        """End it: politely, then by force after `stop_s`."""
+    def stop(self, stopping: Stopping) -> None:
+        """End it: politely, then by force after `stop_s`; when it is urgent, less politely and soon."""
         if self.process is None:
             return
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(self.stop_s)
-            except subprocess.TimeoutExpired:
+            self._await_end(self.stop_s, or_when=lambda: stopping.is_urgent)
+            deadline = time.monotonic() + HASTE_S
+            while stopping.is_urgent and self.process.poll() is None and time.monotonic() < deadline:
+                self.process.send_signal(signal.SIGTERM)  # again: do not finish first what you hold
+                self._await_end(0.2)
+            if self.process.poll() is None:
                 log.warning("part did not stop in time", part_name=self.name)
                 self.process.kill()
                 self.process.wait()
         self.close_pipes()
+
+    def _await_end(self, timeout_s: float, *, or_when: Callable[[], bool] = lambda: False) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.process is not None and self.process.poll() is None and time.monotonic() < deadline:
+            if or_when():
+                return
+            time.sleep(0.01)
 
     def close_pipes(self) -> None:
         """Close our ends of its standard input and log."""
@@ -127,22 +141,36 @@ class Part:
 
 
 class Studio:
-    """Use: `start()`, `watch()` now and then, `stop()`."""
+    """Use: `with studio.running(tell):`, and `watch()` now and then."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, stopping: Stopping) -> None:
         self.home = home
+        self.stopping = stopping
+        self.drain_s = DRAIN_S
         self.address = ""
         self._postgres: EmbeddedPostgres | None = None
         self._parts: list[Part] = []
         self._lock: IO[str] | None = None
-        self._is_announced = False
+        self.is_announced = False
 
-    def start(self, tell: Callable[[str], None]) -> None:
-        """Start every part in order; returns when pictures can be made.
+    @property
+    def has_own_database(self) -> bool:
+        """Whether the database ends with the studio."""
+        return self._postgres is not None
+
+    @contextmanager
+    def running(self, tell: Callable[[str], None]) -> Generator[None]:
+        """Started for the block, which begins when pictures can be made; stopped after it, also by a signal.
 
         Raises:
             errors.SetupError: a part cannot start; the message says why and what to do.
         """
+        with self.stopping.closing(lambda: self._stop(tell)):
+            self._start(tell)
+            yield
+
+    def _start(self, tell: Callable[[str], None]) -> None:
+        """Start every part in order."""
         for group in settings.GROUPS:
             settings.load(group)
         api = settings.load(settings.Api)
@@ -163,14 +191,15 @@ class Studio:
         host = f"[{api.host}]" if ":" in api.host else api.host
         self.address = f"http://{host}:{port}"
         worker = settings.load(settings.Worker)
-        drain_s = worker.drain_s if "drain_s" in worker.model_fields_set else DRAIN_S
+        if "drain_s" in worker.model_fields_set:
+            self.drain_s = worker.drain_s
         environment = {
             **os.environ,
-            "TINTYPE_WORKER_DRAIN_S": str(drain_s),
+            "TINTYPE_WORKER_DRAIN_S": str(self.drain_s),
             "DATABASE_URL": url,
             "TINTYPE_HOME": str(self.home),
             "TINTYPE_API_PORT": str(port),
-            SUPERVISED: "1",
+            settings.SUPERVISED: "1",
         }
         tell("starting the API and a worker")
         for name in ("api", "worker"):
@@ -180,13 +209,13 @@ class Studio:
                 command=command,
                 environment=environment,
                 log_path=logs_folder / f"{name}.log",
-                stop_s=STOP_S + (drain_s if name == "worker" else 0),
+                stop_s=STOP_S + (self.drain_s if name == "worker" else 0),
             )
-            part.start()
             self._parts.append(part)
+            part.start()
         self._wait_ready()
         places.running_file(self.home).write_text(json.dumps({"address": self.address, "pid": os.getpid()}))
-        self._is_announced = True
+        self.is_announced = True
 
     def watch(self) -> None:
         """Restart what has ended by itself."""
@@ -205,14 +234,21 @@ class Studio:
         providers = answer.json().get("providers", {}) if answer.status_code == 200 else {}
         return tuple(f"provider {name}: {part['detail']}" for name, part in providers.items())
 
-    def stop(self) -> None:
+    def _stop(self, tell: Callable[[str], None]) -> None:
+        try:
+            if self.stopping.signal is not None:
+                tell(f"stopping; what is being drawn has {self.drain_s:g} s to finish, Ctrl-C again stops at once")
+        finally:  # the terminal may be gone
+            self._stop_parts()
+
+    def _stop_parts(self) -> None:
         """Stop every part, the database last."""
-        if self._is_announced:
+        if self.is_announced:
             places.running_file(self.home).unlink(missing_ok=True)
         for part in reversed(self._parts):
-            part.stop()
+            part.stop(self.stopping)
         if self._postgres is not None:
-            self._postgres.stop()
+            self._postgres.stop(is_urgent=lambda: self.stopping.is_urgent)
         if self._lock is not None:
             self._lock.close()
 

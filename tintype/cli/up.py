@@ -1,9 +1,8 @@
 """`tintype up`: the whole studio in this terminal, until Ctrl-C."""
 
 import itertools
-import signal
-import threading
-from types import FrameType
+import sys
+import time
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from tintype import errors, logs, settings
 from tintype.cli import generate
 from tintype.cli.client import Client
+from tintype.cli.stopping import Stopping
 from tintype.cli.studio import Studio
 from tintype.cli.terminal import err, say, say_error, say_plainly
 
@@ -21,37 +21,32 @@ TURNS_A_LOOK = 10
 def up(
     prompt: Annotated[str | None, typer.Option(help="Draw this as soon as the studio is ready.")] = None,
 ) -> None:
-    """Start database, API and one worker, and keep them running until Ctrl-C."""
+    """Start database, API and one worker, and keep them running until Ctrl-C; a second Ctrl-C does not wait."""
     home = settings.home()
     logs.configure(settings.load(settings.Logs), process="up")
-    stopping = threading.Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        if not stopping.is_set():
-            stopping.set()
-            raise KeyboardInterrupt
-
-    for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(name, stop)
-    studio = Studio(home)
+    stopping = Stopping()
+    stopping.listen()
+    studio = Studio(home, stopping)
     try:
-        studio.start(lambda text: err.print(f"[dim]{text} …[/]"))
-        if prompt:
-            _draw(studio, prompt)
-        say(f"Tintype is ready: [bold]{studio.address}[/]   (data in {home}; Ctrl-C stops it)")
-        told: set[str] = set()
-        for turn in itertools.count():
-            studio.watch()
-            if turn % TURNS_A_LOOK == 0:
-                for problem in set(studio.problems()) - told:
-                    say_error(problem)
-                    told.add(problem)
-            stopping.wait(WATCH_S)
+        with studio.running(lambda text: err.print(f"[dim]{text} …[/]")):
+            _serve(studio, prompt)
     except KeyboardInterrupt:
-        err.print("[dim]stopping …[/]")
-    finally:
-        stopping.set()
-        studio.stop()
+        if stopping.is_urgent or not studio.is_announced:
+            sys.exit(stopping.status)
+
+
+def _serve(studio: Studio, prompt: str | None) -> None:
+    if prompt:
+        _draw(studio, prompt)
+    say(f"Tintype is ready: [bold]{studio.address}[/]   (data in {studio.home}; Ctrl-C stops it)")
+    told: set[str] = set()
+    for turn in itertools.count():
+        studio.watch()
+        if turn % TURNS_A_LOOK == 0:
+            for problem in set(studio.problems()) - told:
+                say_error(problem)
+                told.add(problem)
+        time.sleep(WATCH_S)
 
 
 def _draw(studio: Studio, prompt: str) -> None:

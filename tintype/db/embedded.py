@@ -22,12 +22,16 @@ from pathlib import Path
 import asyncpg
 
 from tintype import errors, logs
-from tintype.db import cluster, privileges
+from tintype.db import cluster, orphans, privileges
 
 PORT_ATTEMPTS = 5
 QUIT_TIMEOUT_S = 10.0
 
 log = logs.get("postgres")
+
+
+def _never() -> bool:
+    return False
 
 
 class StartError(errors.SetupError):
@@ -87,12 +91,13 @@ class EmbeddedPostgres:
                     )
                 time.sleep(0.02)
 
-    def stop(self, timeout_s: float = 20) -> None:
+    def stop(self, timeout_s: float = 20, *, is_urgent: Callable[[], bool] = _never) -> None:
         """Stop the server if it is ours to stop: clients are disconnected, what was committed is kept.
 
-        After `timeout_s` it is made to quit at once; the next start then replays its log. Does nothing twice.
+        After `timeout_s`, or as soon as `is_urgent`, it is made to quit at once; the next start then replays its log.
+        Does nothing twice.
         """
-        self._halt(timeout_s)
+        self._halt(timeout_s, is_urgent)
         if self._supervision is not None:
             os.close(self._supervision)
             self._supervision = None
@@ -129,6 +134,7 @@ class EmbeddedPostgres:
                 f"PostgreSQL runs as {account.name if account else 'you'} and does not reach {folder}: "
                 "let it traverse the folders above (`chmod o+x`), or start Tintype as the user who owns them"
             )
+        orphans.note(folder, self.data)
         cluster.forget_foreign_pid(folder)
         program = privileges.binaries(account, self._refuge) / "bin" / "postgres"
         for attempt in range(PORT_ATTEMPTS):
@@ -222,7 +228,7 @@ class EmbeddedPostgres:
         if self._supervision is None:
             self._supervision = _take(self.data / "supervisor.lock")
 
-    def _halt(self, timeout_s: float) -> None:
+    def _halt(self, timeout_s: float, is_urgent: Callable[[], bool] = _never) -> None:
         """Stop a server that is ours, gently, then less so; returns when its last process is gone."""
         if not self.owned:
             return
@@ -232,10 +238,10 @@ class EmbeddedPostgres:
             pid = running.pid
         else:
             return
-        for order, patience_s in (
-            (signal.SIGINT, timeout_s),  # fast: disconnect clients, write a checkpoint
-            (signal.SIGQUIT, QUIT_TIMEOUT_S),  # immediate: the next start replays the log
-            (signal.SIGKILL, QUIT_TIMEOUT_S),
+        for order, patience_s, is_out in (
+            (signal.SIGINT, timeout_s, is_urgent),  # fast: disconnect clients, write a checkpoint
+            (signal.SIGQUIT, QUIT_TIMEOUT_S, _never),  # immediate: the next start replays the log
+            (signal.SIGKILL, QUIT_TIMEOUT_S, _never),
         ):
             if not self._is_alive(pid):
                 break
@@ -243,7 +249,7 @@ class EmbeddedPostgres:
                 os.kill(pid, order)
             if order is not signal.SIGINT:
                 log.warning("PostgreSQL was told to quit at once", pid=pid, signal=order.name)
-            _wait(lambda: not self._is_alive(pid), patience_s)
+            _wait(lambda: not self._is_alive(pid), patience_s, is_out)
         _wait(lambda: _is_free(self.data / "server.lock"), QUIT_TIMEOUT_S)
         self.process = None
 
@@ -334,7 +340,8 @@ def _is_free(path: Path) -> bool:
     return True
 
 
-def _wait(is_done: Callable[[], bool], timeout_s: float) -> None:
+def _wait(is_done: Callable[[], bool], timeout_s: float, is_out: Callable[[], bool] = _never) -> None:
+    """Wait for it; for `timeout_s` at most, and only as long as patience is not out."""
     deadline = time.monotonic() + timeout_s
-    while not is_done() and time.monotonic() < deadline:
+    while not is_done() and time.monotonic() < deadline and not is_out():
         time.sleep(0.01)

@@ -80,11 +80,29 @@ def plain_url(url: str) -> str:
     return "postgresql://" + rest
 
 
+NOTES = "notes"
+Note = Callable[[WriteSession], Awaitable[None]]
+
+
 @asynccontextmanager
 async def transaction(database: Database) -> AsyncGenerator[WriteSession]:
     """One transaction: committed when the block ends, rolled back when it raises."""
-    async with database.writers() as session, session.begin():
-        yield session
+    async with database.writers() as session:
+        try:
+            async with session.begin():
+                yield session
+        except BaseException:
+            notes: list[Note] = session.info.pop(NOTES, [])
+            if notes:
+                async with transaction(database) as later:
+                    for note in notes:
+                        await note(later)
+            raise
+
+
+def note_on_rollback(session: WriteSession, note: Note) -> None:
+    """Write something down although, and only if, this transaction is rolled back: in one of its own, afterwards."""
+    session.info.setdefault(NOTES, []).append(note)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import diffusers
 import torch
 import transformers
 
+from tintype.engine import faults
 from tintype.providers.contract import ProviderError
 
 LIBRARIES = frozenset({"diffusers", "transformers"})
@@ -31,15 +32,18 @@ def components(
 
     Raises:
         ModelBrokenError: a file is missing or damaged, or a class is not one of diffusers or transformers.
+        OutOfMemoryError: the device's memory does not suffice.
+        DeviceBrokenError: the device failed.
     """
     _quieten()
     try:
         index = json.loads((folder / "model_index.json").read_text())
         listed = {name: entry for name, entry in index.items() if isinstance(entry, list)}
-        return {
-            name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
-            for name, entry in listed.items()
-        }
+        with faults.named(device):
+            return {
+                name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
+                for name, entry in listed.items()
+            }
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelBrokenError(
             f"the model in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"

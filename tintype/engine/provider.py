@@ -49,9 +49,13 @@ class EngineProvider:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._runner = self._thread.submit(_start, engine)
         self._one_at_a_time = asyncio.Lock()
+        self._breakdown: str | None = None
 
     def capabilities(self) -> Capability:
-        """What the engine can do; `devices` is empty until torch has been imported."""
+        """What the engine can do; `devices` is empty until torch has been imported.
+
+        A device that failed once stays a problem: no later work in this process can be trusted to it.
+        """
         complete = self._runner.done()
         error = self._runner.exception() if complete else None
         return Capability(
@@ -60,7 +64,7 @@ class EngineProvider:
             concurrency=1,
             devices=(self._runner.result().device.label,) if complete and error is None else (),
             is_complete=complete,
-            problem=str(error) if error else None,
+            problem=str(error) if error else self._breakdown,
         )
 
     def quote(self, request: GenerationRequest) -> Quote:
@@ -75,7 +79,13 @@ class EngineProvider:
         try:
             self._runner.result().load(model)
         except ProviderError as error:
+            self._note(error)
             log.error("model cannot be prepared", model=model.id, error=error.detail)
+
+    def _note(self, error: BaseException) -> None:
+        if isinstance(error, ProviderError) and error.code == "device_broken":
+            self._breakdown = error.detail
+            log.error("the device is out of use", error=error.detail)
 
     async def generate(
         self, request: GenerationRequest, resume: str | None = None
@@ -118,6 +128,7 @@ class EngineProvider:
                 for item in self._runner.result().run(request, stop):
                     give(item)
             except BaseException as error:  # noqa: BLE001  it is raised again where the request is awaited
+                self._note(error)
                 give(Ended(error))
             else:
                 give(Ended())

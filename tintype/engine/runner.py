@@ -8,25 +8,14 @@ from pathlib import Path
 import torch
 
 from tintype import logs
-from tintype.engine import devices
+from tintype.engine import devices, faults
 from tintype.engine.families.sketch import Drawing, Sketch
 from tintype.engine.schedule import Schedule
-from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress, ProviderError
+from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress
 
 FAMILIES: dict[str, Callable[..., Sketch]] = {"sketch": Sketch}
 
 log = logs.get("engine")
-
-
-class OutOfMemoryError(ProviderError):
-    """The device ran out of memory, and again after everything else was freed."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the device ran out of memory, also after everything else was freed; ask for a smaller picture",
-            code="out_of_memory",
-            retryable=False,
-        )
 
 
 class Runner:
@@ -39,29 +28,45 @@ class Runner:
         torch.set_grad_enabled(mode=False)
 
     def load(self, files: ModelFiles) -> Sketch:
-        """The model, loaded if it is not yet."""
-        if files.id not in self._models:
-            log.info("loading model", model=files.id, device=self.device.label)
-            make = FAMILIES[files.family]
-            self._models[files.id] = make(Path(files.folder), self.device, threads=self._threads)
+        """The model, loaded if it is not yet; where memory is short, the others are freed for it.
+
+        Raises:
+            ModelBrokenError: its files cannot be used.
+            NoRoomError: memory does not suffice.
+            DeviceBrokenError: the device failed.
+        """
+        if files.id in self._models:
+            return self._models[files.id]
+        log.info("loading model", model=files.id, device=self.device.label)
+        make = FAMILIES[files.family]
+        for are_others_freed in (False, True):
+            try:
+                with faults.named(self.device.label):
+                    self._models[files.id] = make(Path(files.folder), self.device, threads=self._threads)
+                break
+            except faults.OutOfMemoryError as error:
+                if are_others_freed:
+                    raise faults.NoRoomError(files.id, self.device.label) from error
+            self._free(keep=files.id)
         return self._models[files.id]
 
     def run(self, request: GenerationRequest, stop: threading.Event) -> Iterator[Progress | Output]:
         """Progress after every step and each picture as it is done; ends early, between steps, when `stop` is set.
 
         Raises:
-            ProviderError: the model cannot be loaded or memory does not suffice.
+            ProviderError: the model cannot be loaded, memory does not suffice or the device failed.
         """
         finished: set[int] = set()
-        try:
-            yield from self._run(request, stop, finished)
-        except torch.OutOfMemoryError:
-            log.warning("out of memory, trying once more with everything else freed", model=request.model.id)
-            self._free(keep=request.model.id)
+        for are_others_freed in (False, True):
             try:
-                yield from self._run(request, stop, finished)
-            except torch.OutOfMemoryError as error:
-                raise OutOfMemoryError from error
+                with faults.named(self.device.label):
+                    yield from self._run(request, stop, finished)
+                return
+            except faults.OutOfMemoryError:
+                if are_others_freed:
+                    raise
+            log.warning("out of memory, trying once more with everything else freed", model=request.model.id)
+            self._free(keep=request.model.id)  # not in the handler: the error holds the tensors of the failed step
 
     def _run(
         self, request: GenerationRequest, stop: threading.Event, finished: set[int]

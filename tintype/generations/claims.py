@@ -17,6 +17,7 @@ from tintype.db.session import WriteSession
 from tintype.generations import events
 from tintype.generations.states import EventType
 from tintype.generations.tables import Generation
+from tintype.media import files
 from tintype.media.tables import Media
 from tintype.queue import jobs
 
@@ -158,6 +159,7 @@ async def _end(session: WriteSession, row: Generation, status: EventType, data: 
     row.status = status
     row.completed_at = now()
     await session.flush()
+    await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
     await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[(status, data)])
 
 
@@ -242,6 +244,8 @@ async def complete(session: WriteSession, held: Claim, pictures: Sequence[Media]
     )
     if finished.first() is None:
         await _explain(session, held, done="completed")
+    elif held.attempt > 1:
+        await files.doom_attempts(session, held.id, held.parameters, range(1, held.attempt))
 
 
 def _columns(row: Media) -> dict[str, Any]:
@@ -273,6 +277,7 @@ async def acknowledge_cancel(session: WriteSession, held: Claim) -> None:
 
 
 async def _fenced_end(session: WriteSession, held: Claim, **values: Any) -> bool:
+    """Whether it was still this attempt's to end; what any attempt stored is doomed then."""
     result = await session.execute(
         update(Generation)
         .where(Generation.id == held.id, Generation.attempt == held.attempt, Generation.status == "processing")
@@ -280,7 +285,10 @@ async def _fenced_end(session: WriteSession, held: Claim, **values: Any) -> bool
         .returning(Generation.id)
         .execution_options(synchronize_session=False)
     )
-    return result.first() is not None
+    if result.first() is None:
+        return False
+    await files.doom_attempts(session, held.id, held.parameters, range(1, held.attempt + 1))
+    return True
 
 
 async def _explain(session: WriteSession, held: Claim, *, done: str) -> None:
@@ -310,7 +318,7 @@ async def give_back(session: WriteSession, held: Claim, *, counts_as_failure: bo
     )
     if result.first() is None:
         return False
-    await events.publish(session, generation_id=held.id, owner_id=held.owner_id, events=[("queued", {"position": 0})])
+    await events.publish(session, generation_id=held.id, owner_id=held.owner_id, events=[("queued", {"position": 1})])
     return True
 
 

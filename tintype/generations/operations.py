@@ -8,24 +8,21 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
 
-from sqlalchemy import Table, bindparam, delete, insert, select, text
-from sqlalchemy.dialects.postgresql import UUID
+from sqlalchemy import Table, delete, insert, select
 
 from tintype import errors
 from tintype.accounts.actors import Actor
 from tintype.catalog.operations import Catalogue
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
-from tintype.generations import events, validation
+from tintype.generations import events, queries, screening, validation
 from tintype.generations.schemas import ImageCreate
 from tintype.generations.states import is_final
 from tintype.generations.tables import Generation
+from tintype.media import files
 from tintype.media import operations as media
 from tintype.media.tables import Media
 from tintype.queue import jobs
-
-POSITION_LIMIT = 1000
-"""Positions are counted up to here; beyond it the exact number tells nobody anything."""
 
 
 class GenerationUnknownError(errors.NotFoundError):
@@ -51,8 +48,11 @@ async def create(session: WriteSession, actor: Actor, request: ImageCreate, cata
 
     Raises:
         validation.InvalidGenerationError: the request breaks the model's limits.
+        safety.BlockedError: it asks for what is not made here.
+        verdicts.PausedError: the actor asked for that too often of late.
     """
     resolved = validation.resolve(request, catalogue)
+    await screening.let_through(session, actor, resolved.model, resolved.parameters)
     return await _put_in_line(
         session,
         actor,
@@ -79,7 +79,9 @@ async def retry(session: WriteSession, actor: Actor, generation_id: uuid.UUID, c
     old = await get(session, actor, generation_id, lock=True)
     if not is_final(old.status):  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
         raise GenerationActiveError
-    validation.check_safety(catalogue.get(old.model))
+    model = catalogue.get(old.model)
+    validation.check_safety(model, catalogue)
+    await screening.let_through(session, actor, model, old.parameters)
     same = {name: getattr(old, name) for name in ("kind", "model", "style", "prompt", "parameters", "priority")}
     return await _put_in_line(session, actor, {**same, "retry_of": old.id})
 
@@ -98,40 +100,19 @@ async def _put_in_line(session: WriteSession, actor: Actor, asked: dict[str, Any
     }
     await session.execute(INSERT, values)  # the row alone: the unit of work of the ORM would cost more than the rest
     generation = Generation(**values)
-    ahead = await position(session, generation)
+    place = (await queries.positions(session, [generation]))[generation.id]
     lane = jobs.lane(generation.parameters["task"], generation.model)
     await jobs.enqueue(session, lane=lane, generation_id=generation.id, priority=generation.priority)
     await events.publish(
         session,
         generation_id=generation.id,
         owner_id=generation.owner_id,
-        events=[("queued", {"position": ahead})],
+        events=[("queued", {"position": place})],
     )
     return generation
 
 
 INSERT = insert(cast("Table", Generation.__table__))
-AHEAD = text(
-    """
-    SELECT count(*) FROM (
-        SELECT 1 FROM generations
-        WHERE status = 'queued' AND model = :model
-          AND (priority > :priority OR (priority = :priority AND id < :id))
-        LIMIT :most
-    ) AS ahead
-    """
-).bindparams(bindparam("id", type_=UUID()))
-
-
-async def position(session: ReadSession | WriteSession, generation: Generation) -> int:
-    """How many generations for the same model run before this waiting one, counted up to 1000."""
-    wanted = {
-        "model": generation.model,
-        "priority": generation.priority,
-        "id": generation.id,
-        "most": POSITION_LIMIT,
-    }
-    return (await session.execute(AHEAD, wanted)).scalar_one()
 
 
 async def get(
@@ -182,6 +163,7 @@ async def cancel(session: WriteSession, actor: Actor, generation_id: uuid.UUID) 
         row.status = "cancelled"
         row.cancel_requested_at = row.completed_at = now()
         await session.flush()
+        await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
         await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[("cancelled", {})])
     elif row.status == "processing" and row.cancel_requested_at is None:
         row.cancel_requested_at = now()
@@ -199,18 +181,26 @@ async def _lock(session: WriteSession, actor: Actor, generation_id: uuid.UUID) -
 
 
 async def remove(session: WriteSession, actor: Actor, generation_id: uuid.UUID) -> tuple[str, ...]:
-    """Delete a generation, its events and its pictures; a running one is stopped.
+    """Delete a generation, its events and its pictures; a running one is stopped. One event, `deleted`, stays.
 
-    Returns the storage keys that nothing names any more: delete those files after the commit.
+    Returns the storage keys that nothing names any more: delete those files right after the commit, so that they are
+    gone when the person hears of it. They are doomed as well, for when that fails.
     """
     row = await _lock(session, actor, generation_id)  # or it could complete after its files were listed
     keys = await media.keys_of_generation(session, row.id)
+    await files.doom(session, keys)
+    if row.completed_at is None:
+        await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
     await session.execute(delete(Generation).where(Generation.id == row.id, Generation.owner_id == actor.id))
+    await session.execute(delete(events.Event).where(events.Event.generation_id == row.id))
     await events.announce_cancel(session, row.id)
+    await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[("deleted", {})])
     return keys
 
 
 async def forget_old_events(session: WriteSession, *, older_than: timedelta) -> None:
-    """Drop the events of generations that ended before `older_than` ago; the rows themselves stay."""
+    """Drop the events of generations that ended or were deleted before `older_than` ago; the rows themselves stay."""
     ended = select(Generation.id).where(Generation.completed_at < now() - older_than)
     await session.execute(delete(events.Event).where(events.Event.generation_id.in_(ended)))
+    was_deleted = (events.Event.type == "deleted", events.Event.created_at < now() - older_than)
+    await session.execute(delete(events.Event).where(*was_deleted))

@@ -188,7 +188,11 @@ class GenerationRead(BaseModel):
     parameters: dict[str, Any]
     model: str
     style: str | None
+    position: int | None = Field(
+        description="Place in line while it waits, 1 is next; counted up to 1000. Null once it runs or has ended."
+    )
     progress: ProgressRead | None
+    cancel_requested: bool = Field(description="Whether somebody asked to stop it; a running one stops within a step.")
     output_paths: list[str]
     media: list[MediaRead]
     error: ErrorRead | None

@@ -21,5 +21,5 @@ def is_final(status: Status) -> bool:
     return status in FINAL
 
 
-EventType = Literal["queued", "started", "progress", "image", "completed", "failed", "cancelled"]
-LAST_EVENTS: frozenset[str] = frozenset({"completed", "failed", "cancelled"})
+EventType = Literal["queued", "started", "progress", "image", "completed", "failed", "cancelled", "deleted"]
+LAST_EVENTS: frozenset[str] = frozenset({"completed", "failed", "cancelled", "deleted"})

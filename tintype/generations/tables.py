@@ -59,7 +59,10 @@ class Generation(Base):
 
 
 class Event(Base):
-    """Something that happened to a generation; ids grow in commit order, so a reader goes on after the last it saw."""
+    """Something that happened to a generation; ids grow in commit order, so a reader goes on after the last it saw.
+
+    It may name a generation that is gone: its last event, `deleted`, is for those who did not look when it went.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
@@ -68,7 +71,7 @@ class Event(Base):
     )
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    generation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("generations.id", ondelete="CASCADE"))
+    generation_id: Mapped[uuid.UUID]
     owner_id: Mapped[uuid.UUID]
     type: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)

@@ -15,6 +15,7 @@ from tintype.catalog.manifest import Defaults, Limits, Manifest
 from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
 from tintype.generations.schemas import MAX_SEED, ImageCreate
+from tintype.safety import registry
 
 
 class InvalidGenerationError(errors.InvalidRequestError):
@@ -58,7 +59,7 @@ def resolve(request: ImageCreate, catalogue: Catalogue) -> Resolved:
     manifest = model.manifest
     if "text_to_image" not in manifest.tasks or manifest.defaults is None or manifest.limits is None:
         raise _invalid([_field("model", f"{manifest.id!r} does not make pictures from words; choose another model")])
-    check_safety(model)
+    check_safety(model, catalogue)
     defaults, limits = manifest.defaults, manifest.limits
     problems = [
         *_size_problems(request, defaults, limits, manifest),
@@ -98,18 +99,23 @@ def _filled_in(request: ImageCreate, defaults: Defaults, drawn: tuple[str, str])
     }
 
 
-def check_safety(model: Model) -> None:
-    """Refuse a model that can draw people: no safety detector can be installed yet.
+def check_safety(model: Model, catalogue: Catalogue) -> None:
+    """Refuse a model whose pictures nothing here could look at.
 
     Raises:
-        SafetyDetectorMissingError: it can.
+        SafetyDetectorMissingError: it names detectors that are not installed, or none is installed at all.
     """
-    if model.manifest.draws_people:
-        detail = (
-            f"{model.id!r} can draw people and no safety detector is installed; "
-            f"choose a model that draws none, such as {catalog.DEFAULT_MODEL!r}"
-        )
-        raise SafetyDetectorMissingError(detail, fields=(_field("model", detail),))
+    if not model.can_draw_people:
+        return
+    models = catalogue.models()
+    missing = [name for name in model.manifest.dependencies if name not in models]
+    if not missing and (registry.has_foreign() or any(each.manifest.kind == "detector" for each in models.values())):
+        return
+    what = f"its safety detector {missing[0]!r} is not installed" if missing else "no safety detector is installed"
+    detail = (
+        f"{model.id!r} can draw people and {what}; choose a model that draws none, such as {catalog.DEFAULT_MODEL!r}"
+    )
+    raise SafetyDetectorMissingError(detail, fields=(_field("model", detail),))
 
 
 def _style(request: ImageCreate) -> styles.Style | None:

@@ -19,14 +19,14 @@ import struct
 import zlib
 from collections.abc import Callable
 from typing import Literal, cast
-from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.media import decoding, settings_text
+from tintype.media import decoding, settings_text, xmp
 from tintype.media.settings_text import GenerationSettings
+from tintype.media.xmp import Label
 
 try:
     from fpng_py import (
@@ -49,26 +49,32 @@ THUMBNAIL_QUALITY = 80
 JPEG_SEGMENT_BYTES = 65_000  # 65,533 less the marker and Pillow's own headers
 IHDR_END = 33  # signature 8, length 4, type 4, header 13, checksum 4
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-NAMESPACE = "https://tintype.dev/ns/1.0/"
 
 
-def encode(pixels: NDArray[np.uint8], format: Format, settings: GenerationSettings) -> bytes:  # noqa: A002
-    """A finished file of `pixels` (uint8 [h, w, 3], sRGB) that carries `settings` and the machine-made label.
+def encode(
+    pixels: NDArray[np.uint8],
+    format: Format,  # noqa: A002
+    settings: GenerationSettings | None,
+    label: Label | None = None,
+) -> bytes:
+    """A finished file of `pixels` (uint8 [h, w, 3], sRGB) that carries `settings`, if any, and the machine-made label.
 
-    PNG is lossless. Deterministic: the same pixels and settings give the same bytes.
+    `label` defaults to what the settings say. PNG is lossless. Deterministic: the same pixels, settings and label
+    give the same bytes.
 
     Raises:
-        ValueError: the pixels have another shape or type, or are larger than the format allows.
+        ValueError: the pixels have another shape or type, or are larger than the format allows; or neither
+            `settings` nor `label` is given.
     """
     _check(pixels, format)
+    label = label or _label(settings)
     if format == "png":
-        return _with_chunks(_png(pixels), _png_chunks(settings))
-    parameters = settings_text.to_parameters(settings)
-    exif, packet = _exif(parameters), xmp(settings, settings_text.to_json(settings))
+        return _with_chunks(_png(pixels), _png_chunks(settings, label))
+    exif = _exif(settings_text.to_parameters(settings)) if settings else b""
+    packet = xmp.packet(label, settings_text.to_json(settings) if settings else None)
     if format == "jpeg":
         exif = exif if len(exif) <= JPEG_SEGMENT_BYTES else b""
-        packet = packet if len(packet) <= JPEG_SEGMENT_BYTES else xmp(settings, None)
+        packet = packet if len(packet) <= JPEG_SEGMENT_BYTES else xmp.packet(label, None)
         return _pillow(pixels, "JPEG", quality=JPEG_QUALITY, subsampling=JPEG_SUBSAMPLING, exif=exif, xmp=packet)
     return _pillow(pixels, "WEBP", quality=WEBP_QUALITY, exif=exif, xmp=packet)
 
@@ -81,9 +87,14 @@ def thumbnail(picture: bytes | NDArray[np.uint8], limits: decoding.Limits | None
     """
     if isinstance(picture, bytes):
         picture = decoding.decode(picture, limits or decoding.Limits()).pixels
-    image = Image.fromarray(picture)
+    return _pillow(shrink(picture), "WEBP", quality=THUMBNAIL_QUALITY)
+
+
+def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The pixels of a thumbnail: at most 512 along the longest side, never enlarged."""
+    image = Image.fromarray(pixels)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    return _pillow(np.asarray(image), "WEBP", quality=THUMBNAIL_QUALITY)
+    return np.asarray(image)
 
 
 def content_hash(data: bytes) -> str:
@@ -91,22 +102,11 @@ def content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def xmp(settings: GenerationSettings, json_text: str | None) -> bytes:
-    """An XMP packet that says a trained model made this (IPTC 2025.1 names), with our JSON unless None."""
+def _label(settings: GenerationSettings | None) -> Label:
+    if settings is None:
+        raise ValueError("a file without settings needs a label of its own")
     system = " ".join(filter(None, (settings.tool, settings.tool_version)))
-    model = f" Iptc4xmpExt:AISystemVersionUsed={quoteattr(_xml(settings.model))}" if settings.model else ""
-    own = "" if json_text is None else f"<tintype:Settings>{escape(_xml(json_text))}</tintype:Settings>"
-    packet = (
-        '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about=""'
-        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
-        ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"'
-        f' xmlns:tintype="{NAMESPACE}" xmp:CreatorTool={quoteattr(_xml(system))}'
-        f' Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"'
-        f" Iptc4xmpExt:AISystemUsed={quoteattr(_xml(system))}{model}>"
-        f'{own}</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    )
-    return packet.encode("utf-8", "replace")
+    return Label(system=system, model=settings.model)
 
 
 def _check(pixels: NDArray[np.uint8], format: Format) -> None:  # noqa: A002
@@ -131,14 +131,12 @@ def _pillow(pixels: NDArray[np.uint8], kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def _png_chunks(settings: GenerationSettings) -> bytes:
-    return b"".join(
-        (
-            _text_chunk("parameters", settings_text.to_parameters(settings)),
-            _text_chunk(settings_text.TOOL, settings_text.to_json(settings)),
-            _international_chunk("XML:com.adobe.xmp", xmp(settings, None)),
-        )
-    )
+def _png_chunks(settings: GenerationSettings | None, label: Label) -> bytes:
+    said = _international_chunk("XML:com.adobe.xmp", xmp.packet(label, None))
+    if settings is None:
+        return said
+    parameters = _text_chunk("parameters", settings_text.to_parameters(settings))
+    return parameters + _text_chunk(settings_text.TOOL, settings_text.to_json(settings)) + said
 
 
 def _text_chunk(key: str, text: str) -> bytes:
@@ -167,8 +165,3 @@ def _exif(parameters: str) -> bytes:
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be", "replace")
     return exif.tobytes()
-
-
-def _xml(text: str) -> str:
-    """Without the characters that XML 1.0 cannot hold."""
-    return "".join(char if char in "\t\n\r" or " " <= char not in "\ufffe\uffff" else "\ufffd" for char in text)

@@ -1,21 +1,27 @@
 """What can be done with stored pictures."""
 
+import asyncio
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 from sqlalchemy import select
 
-from tintype import errors, storage
+from tintype import errors, logs, storage
 from tintype.accounts.actors import Actor
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
-from tintype.media import decoding, encoding, recall
+from tintype.media import decoding, encoding, files, recall
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.tables import Media
 
 LIMITS = decoding.Limits()
+DECODER = ThreadPoolExecutor(1, "decode")
+"""One upload of a process is decoded at a time: a large one takes 200 to 400 MB for a moment."""
+
+
+log = logs.get("media")
 
 
 class MediaUnknownError(errors.NotFoundError):
@@ -38,7 +44,7 @@ class Examined:
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """An upload that lies in storage but is not yet anybody's."""
+    """An upload under its name: where it goes in storage, before it is anybody's."""
 
     id: uuid.UUID
     examined: Examined
@@ -47,13 +53,17 @@ class Upload:
     thumbnail_key: str
 
 
-def examine(data: bytes) -> Examined:
-    """Decode an upload, make its thumbnail and read the settings written in it. Takes a while: run it in a thread.
+async def examine(data: bytes) -> Examined:
+    """Decode an upload, make its thumbnail and read the settings written in it, when it is its turn.
 
     Raises:
         errors.InvalidRequestError: it is not a picture, or too large; `tintype.media.decoding` names the facts.
     """
-    decoded = decoding.decode(data, LIMITS)
+    return await asyncio.get_running_loop().run_in_executor(DECODER, _examine, data)
+
+
+def _examine(data: bytes) -> Examined:
+    decoded = decoding.decode(data, LIMITS, fit=encoding.THUMBNAIL_SIDE)
     found = recall.recall(data)
     return Examined(
         format=decoded.format,
@@ -65,24 +75,39 @@ def examine(data: bytes) -> Examined:
     )
 
 
-async def put_upload(store: storage.Store, data: bytes, examined: Examined) -> Upload:
-    """Put an upload and its thumbnail into storage."""
+async def begin_upload(session: WriteSession, data: bytes, examined: Examined) -> Upload:
+    """Name an upload. Its files are doomed until `add_upload`, so that none stays when this process dies."""
     media_id = new_id()
-    stem = f"{datetime.now(UTC):%Y/%m/%d}/uploads/{media_id}"
-    upload = Upload(
-        id=media_id,
-        examined=examined,
-        size_bytes=len(data),
-        key=f"{stem}.{examined.format}",
-        thumbnail_key=f"{stem}.thumbnail.webp",
-    )
-    await storage.put(store, upload.key, data, f"image/{examined.format}")
-    await storage.put(store, upload.thumbnail_key, examined.thumbnail, "image/webp")
-    return upload
+    key, thumbnail_key = files.of_upload(media_id, file_format=examined.format)
+    await files.doom(session, [key, thumbnail_key], in_s=files.UPLOAD_S)
+    return Upload(id=media_id, examined=examined, size_bytes=len(data), key=key, thumbnail_key=thumbnail_key)
 
 
-def add_upload(session: WriteSession, actor: Actor, upload: Upload) -> Media:
-    """Make a stored upload the actor's."""
+async def put_upload(store: storage.Store, upload: Upload, data: bytes) -> None:
+    """Put an upload and its thumbnail into storage, both or neither."""
+    try:
+        await storage.put(store, upload.key, data, f"image/{upload.examined.format}")
+        await storage.put(store, upload.thumbnail_key, upload.examined.thumbnail, "image/webp")
+    except errors.TintypeError:
+        await discard_upload(store, upload)
+        raise
+
+
+async def discard_upload(store: storage.Store, upload: Upload) -> None:
+    """Delete the files of an upload that became nobody's; what cannot be deleted now is doomed already."""
+    try:
+        await storage.delete(store, [upload.key, upload.thumbnail_key])
+    except storage.StorageUnavailableError as error:
+        log.warning("files stay for now", reason=error.reason)
+
+
+async def add_upload(session: WriteSession, actor: Actor, upload: Upload) -> Media:
+    """Make a stored upload the actor's.
+
+    Raises:
+        files.UploadTooSlowError: its files are gone again.
+    """
+    await files.spare(session, [upload.key, upload.thumbnail_key])
     examined = upload.examined
     row = Media(
         id=upload.id,

@@ -5,16 +5,13 @@ in the catalogue, never paths to open, and nothing of it is ever evaluated. Text
 that is nested too deep or broken counts as not there.
 """
 
-import html
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tintype.media import embedded, foreign, settings_text
+from tintype.media import embedded, foreign, settings_text, xmp
 from tintype.media.embedded import Embedded
 from tintype.media.settings_text import GenerationSettings
 
-OWN_XMP = re.compile(r"<tintype:Settings>([^<]*)</tintype:Settings>|\btintype:Settings=(?:\"([^\"]*)\"|'([^']*)')")
 MARKS = (
     "parameters",
     "prompt",
@@ -49,15 +46,13 @@ def recall(data: bytes) -> RecalledSettings | NothingFound:
         if settings is not None:
             return RecalledSettings(source=settings.tool, settings=settings)
     marks = [mark for mark in MARKS if mark in found.texts]
-    if marks or settings_text.TOOL in found.xmp:
+    if marks or xmp.OWN_NAME in found.xmp:
         return NothingFound(reason=f"settings are there but unreadable: {', '.join(marks) or 'XMP'}")
     return NothingFound(reason="the file carries no settings")
 
 
 def _own(found: Embedded) -> GenerationSettings | None:
-    texts = [found.texts.get(settings_text.TOOL, "")]
-    texts += [html.unescape("".join(groups)) for groups in OWN_XMP.findall(found.xmp)[:1]]
-    for text in filter(None, texts):
+    for text in filter(None, (found.texts.get(settings_text.TOOL), xmp.own_in(found.xmp))):
         try:
             return settings_text.from_json(text)
         except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The table of stored pictures."""
+"""The tables of stored pictures, and of files that are to go."""
 
 import uuid
 from datetime import datetime
@@ -37,3 +37,13 @@ class Media(Base):
     seed: Mapped[int | None] = mapped_column(BigInteger)
     settings: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     created_at: Mapped[datetime]
+
+
+class DoomedFile(Base):
+    """A file that nobody names: it is deleted when it is due, and then this row."""
+
+    __tablename__ = "doomed_files"
+    __table_args__ = (Index("ix_doomed_files_due_at", "due_at"),)
+
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    due_at: Mapped[datetime] = mapped_column(primary_key=True)

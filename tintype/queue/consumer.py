@@ -33,7 +33,7 @@ STEADY_S = 10.0
 """A connection that held this long is made again at once when it is lost."""
 
 LANES_S = 2.0
-"""How often the set of lanes is looked at, so that a model installed meanwhile is served."""
+"""How often the set of lanes is looked at: a model installed meanwhile is served, a broken device's no more."""
 
 Work = Callable[[str, uuid.UUID], Awaitable[None]]
 
@@ -133,7 +133,7 @@ class Consumer:
             aside = [
                 asyncio.create_task(_relay(stopping, manager.shutdown)),
                 asyncio.create_task(_relay(lost, manager.shutdown)),
-                asyncio.create_task(self._follow_lanes(manager)),
+                asyncio.create_task(self._follow_lanes(manager, lost)),
             ]
             try:
                 await manager.run(
@@ -152,10 +152,13 @@ class Consumer:
             if lane not in manager.entrypoint_registry:
                 manager.entrypoint(lane, accepts_context=False)(self._handle)
 
-    async def _follow_lanes(self, manager: QueueManager) -> None:
-        while True:
-            await asyncio.sleep(LANES_S)
+    async def _follow_lanes(self, manager: QueueManager, lost: asyncio.Event) -> None:
+        """Add new lanes; when one is no longer served, let another manager take this one's place."""
+        while set(manager.entrypoint_registry) <= set(self.lanes()):
             self._register(manager)
+            await asyncio.sleep(LANES_S)
+        log.info("lanes changed", lanes=sorted(self.lanes()))
+        lost.set()
 
     async def _handle(self, job: Job) -> None:
         if job.payload is None:

@@ -78,11 +78,14 @@ def named(*, missing_is_fault: bool = False) -> Generator[None]:
             raise StorageUnavailableError(_first_line(error)) from error
         raise ObjectNotFoundError from error
     except OSError as error:
-        if error.errno in FULL:
-            raise StorageFullError from error
-        raise StorageUnavailableError(_first_line(error)) from error
+        raise of_system(error) from error
     except obstore.exceptions.BaseError as error:
         raise _fact(error) from error
+
+
+def of_system(error: OSError) -> StorageFullError | StorageUnavailableError:
+    """What the file system's refusal to write or read means here."""
+    return StorageFullError() if error.errno in FULL else StorageUnavailableError(_first_line(error))
 
 
 def _fact(error: obstore.exceptions.BaseError) -> TintypeError:

@@ -4,8 +4,8 @@ What a completed `put` promises: a reader sees the whole file or none, and the b
 obstore's local store writes `<name>#1` and renames it over the name, which gives the first half; it never
 calls fsync (traced with strace, obstore 0.12.1), so for a folder `put` syncs the file and its folders itself
 before it returns. A crash between rename and sync can leave a short file under the key, but nobody was told
-that it is there. S3 answers only after the object is durable. A crash can also leave `<name>#1` behind;
-listings do not show it.
+that it is there. S3 answers only after the object is durable. A crash can also leave `<name>#1` behind, which
+is nobody's key.
 
 obstore's own coroutines are not used: a Tokio thread that still hands a result to Python when the interpreter
 ends aborts the process (SIGABRT in 56 of 360 short processes on a busy machine, pyo3-async-runtimes issue 40;
@@ -124,20 +124,6 @@ async def get(store: Store, key: str) -> bytes:
         return await _in_thread(store, lambda: bytes(obstore.get(store.objects, name).bytes()))
 
 
-async def get_range(store: Store, key: str, start: int, end: int) -> bytes:
-    """Bytes `start` to `end` (exclusive), cut at the end of the file.
-
-    Raises:
-        RangeNotSatisfiableError: the range is empty or starts behind the end.
-        ObjectNotFoundError, StorageUnavailableError: there is nothing to give.
-    """
-    name = _checked(key)
-    _check_range(start, end)
-    with faults.named():
-        read = partial(obstore.get_range, store.objects, name, start=start, end=end)
-        return await _in_thread(store, lambda: bytes(read()))
-
-
 async def stream(store: Store, key: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
     """Await it for an iterator over bytes `start` to `end` (exclusive; None: to the end of the file).
 
@@ -171,17 +157,12 @@ async def size(store: Store, key: str) -> int:
         return (await _in_thread(store, partial(obstore.head, store.objects, name)))["size"]
 
 
-async def exists(store: Store, key: str) -> bool:
-    """Whether a file is stored under `key`."""
-    try:
-        await size(store, key)
-    except faults.ObjectNotFoundError:
-        return False
-    return True
-
-
 async def delete(store: Store, keys: Iterable[str]) -> None:
-    """Remove the files; one that is already gone is fine. S3 is asked in batches of 1000."""
+    """Remove the files; one that is already gone is fine. S3 is asked in batches of 1000.
+
+    Raises:
+        StorageUnavailableError: some may be left; a folder that is gone itself counts as away, not as empty.
+    """
     names = [_checked(key) for key in keys]
     if store.folder is None:
         if names:
@@ -193,17 +174,8 @@ async def delete(store: Store, keys: Iterable[str]) -> None:
             with faults.named():
                 await _in_thread(store, partial(obstore.delete, store.objects, name))
         except faults.ObjectNotFoundError:
-            continue
-
-
-async def list_keys(store: Store, prefix: str | None = None) -> AsyncIterator[str]:
-    """Every key under the folder-like `prefix` (`a/b` lists `a/b/c`, not `a/bc`), in no order, by pages."""
-    name = None if prefix is None else _checked(prefix)
-    with faults.named(missing_is_fault=True):
-        pages = iter(obstore.list(store.objects, name, chunk_size=1000))
-        while (page := await _in_thread(store, partial(next, pages, None))) is not None:
-            for entry in page:
-                yield entry["path"]
+            if not store.folder.is_dir():
+                raise faults.StorageUnavailableError(f"{store.folder} is not there") from None
 
 
 async def sign(store: Store, key: str, expires_s: int) -> str | None:

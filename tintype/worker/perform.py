@@ -13,8 +13,9 @@ import structlog
 from tintype import errors, logs, settings, storage
 from tintype.catalog.operations import Catalogue, Model
 from tintype.db import session as db
-from tintype.generations import claims
+from tintype.generations import claims, validation
 from tintype.generations.claims import Claim
+from tintype.media.provenance import gate
 from tintype.providers.contract import (
     Checkpoint,
     GenerationRequest,
@@ -28,6 +29,7 @@ from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.worker import results
+from tintype.worker.checks import Checks
 from tintype.worker.held import Held, Holdings
 
 BACKOFF_S = (1.0, 5.0, 20.0)
@@ -37,6 +39,12 @@ ALONE_AGAIN_S = 1.0
 """How often a job whose last run must be alone looks whether it may begin."""
 
 UNABLE_AGAIN_S = 2.0
+"""When a job is handed out again that this worker's provider cannot do."""
+
+GETTING_READY_S = 30.0
+"""How long a job is kept for a provider that is still finding out what it can do here."""
+
+READY_LOOK_S = 0.05
 
 log = logs.get("worker")
 
@@ -54,6 +62,8 @@ class Performer:
     store: storage.Store
     catalogue: Catalogue
     providers: Providers
+    checks: Checks
+    issuer: gate.Issuer
     slots: dict[str, asyncio.Semaphore]
     holdings: Holdings
     worker: settings.Worker
@@ -70,18 +80,33 @@ class Performer:
             try:
                 if self.holdings.get(generation_id) is not None:  # handed out again while the database was away
                     raise AgainError(self.worker.dead_after_s)
-                self._check_provider(lane)
+                await self._until_ready(lane)
                 async with self._turn(lane, generation_id):
+                    self._is_ready(lane)  # it can have broken down meanwhile
                     await self._claim_and_run(generation_id)
             except db.DatabaseAwayError as error:
                 raise AgainError(self.worker.dead_after_s) from error
 
-    def _check_provider(self, lane: str) -> None:
-        """Leave a job to other workers when the provider has found out that it cannot work here."""
+    async def _until_ready(self, lane: str) -> None:
+        """Wait while the provider still finds out what it can do: what is claimed before would fail with its device."""
+        deadline = asyncio.get_running_loop().time() + GETTING_READY_S
+        while not self._is_ready(lane):
+            if self.draining.is_set() or asyncio.get_running_loop().time() > deadline:
+                raise AgainError(0 if self.draining.is_set() else UNABLE_AGAIN_S)
+            await asyncio.sleep(READY_LOOK_S)
+
+    def _is_ready(self, lane: str) -> bool:
+        """Whether the lane's provider knows what it can do here.
+
+        Raises:
+            AgainError: it has found out that it cannot work here, so the job is left to other workers.
+        """
         model = self.catalogue.models().get(jobs.model_of(lane))
         provider = self.providers.ready.get(model.manifest.provider) if model is not None else None
-        if provider is not None and provider.capabilities().problem is not None:
+        can = provider.capabilities() if provider is not None else None
+        if can is not None and can.problem is not None:
             raise AgainError(UNABLE_AGAIN_S)
+        return can is None or can.is_complete
 
     @asynccontextmanager
     async def _turn(self, lane: str, generation_id: uuid.UUID) -> AsyncGenerator[None]:
@@ -169,12 +194,15 @@ class Performer:
 
     async def _generate_and_store(self, held: Held) -> None:
         provider, request = self._prepare(held.claim)
-        await results.discard_earlier(self.store, held.claim)
+        model = self.catalogue.get(held.claim.model)
+        await self.checks.let_words_through(held.claim, model)
         stored: list[results.Stored] = []
         is_kept = False
         try:
-            async for output in self._outputs(held, provider, request):
-                stored.append(await results.store(self.store, held.claim, output))  # noqa: PERF401  discarded on error
+            async with aclosing(self._outputs(held, provider, request)) as outputs:
+                async for output in outputs:
+                    await self.checks.let_picture_through(held.claim, model, output)
+                    stored.append(await results.store(self.store, held.claim, output, self.issuer))
             cost = provider.quote(request).usd
             await db.persistently(
                 self.database,
@@ -194,12 +222,7 @@ class Performer:
     def _prepare(self, claim: Claim) -> tuple[Provider, GenerationRequest]:
         model = self.catalogue.get(claim.model)
         name = model.manifest.provider
-        if model.manifest.draws_people:
-            raise ProviderError(
-                f"model {claim.model!r} can draw people and no safety detector is installed",
-                code="safety_detector_missing",
-                retryable=False,
-            )
+        validation.check_safety(model, self.catalogue)
         provider = self.providers.ready.get(name)
         if provider is None:
             reason = self.providers.broken.get(name, "it is not installed")
@@ -221,7 +244,7 @@ class Performer:
             options=parameters["options"],
         )
 
-    async def _outputs(self, held: Held, provider: Provider, request: GenerationRequest) -> AsyncIterator[Output]:
+    async def _outputs(self, held: Held, provider: Provider, request: GenerationRequest) -> AsyncGenerator[Output]:
         """The provider's outputs; its progress is noted on the way, and a stop ends it within one step."""
         stream = provider.generate(request, resume=held.claim.checkpoint)
         async with aclosing(cast("AsyncGenerator[Progress | Checkpoint | Output]", stream)) as items:

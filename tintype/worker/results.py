@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from tintype import __version__, storage
+from tintype import __version__, logs, storage
 from tintype.db.base import new_id, now
 from tintype.generations.claims import Claim
-from tintype.media import encoding
+from tintype.media import encoding, files
+from tintype.media.provenance import gate
+from tintype.media.provenance.manifest import Facts
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.tables import Media
 from tintype.providers.contract import Output
 
-CONTENT_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 THUMBNAIL_TYPE = "image/webp"
+
+log = logs.get("worker")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +44,12 @@ class Stored:
     settings: GenerationSettings
 
 
-async def store(store: storage.Store, claim: Claim, output: Output) -> Stored:
-    """Encode one output with its settings and put it and its thumbnail into storage.
-
-    The key holds the attempt, so that two attempts never write the same file.
-    """
+async def store(store: storage.Store, claim: Claim, output: Output, issuer: gate.Issuer) -> Stored:
+    """Label, encode and sign one output with its settings, and put it and its thumbnail into storage."""
     written = settings_of(claim, output)
     file_format = claim.parameters["output_format"]
-    encoded = await asyncio.to_thread(_encode, output, file_format, written)
-    key, thumbnail_key = _keys(claim, claim.attempt, output.index)
+    encoded = await asyncio.to_thread(_seal, output, file_format, written, Facts(model=claim.model), issuer)
+    key, thumbnail_key = files.of_picture(claim.id, attempt=claim.attempt, index=output.index, file_format=file_format)
     stored = Stored(
         output=output,
         key=key,
@@ -63,7 +62,7 @@ async def store(store: storage.Store, claim: Claim, output: Output) -> Stored:
         settings=written,
     )
     outcomes = await asyncio.gather(
-        storage.put(store, stored.key, encoded.data, CONTENT_TYPES[file_format]),
+        storage.put(store, stored.key, encoded.data, encoding.CONTENT_TYPES[file_format]),
         storage.put(store, stored.thumbnail_key, encoded.thumbnail, THUMBNAIL_TYPE),
         return_exceptions=True,  # a put that goes on after the other failed would come after the discard
     )
@@ -74,35 +73,24 @@ async def store(store: storage.Store, claim: Claim, output: Output) -> Stored:
     return stored
 
 
-def _keys(claim: Claim, attempt: int, index: int) -> tuple[str, str]:
-    """Where a picture and its thumbnail go: under the day of the request, so that any attempt can name them."""
-    day = datetime.fromtimestamp((claim.id.int >> 80) / 1000, UTC).strftime("%Y/%m/%d")
-    stem = f"{day}/{claim.id}-{attempt}-{index}"
-    return f"{stem}.{claim.parameters['output_format']}", f"{stem}.thumbnail.webp"
-
-
-def _encode(output: Output, file_format: str, settings: GenerationSettings) -> Encoded:
+def _seal(
+    output: Output, file_format: encoding.Format, settings: GenerationSettings, facts: Facts, issuer: gate.Issuer
+) -> Encoded:
     height, width = output.pixels.shape[:2]
     return Encoded(
-        data=encoding.encode(output.pixels, file_format, settings),  # pyright: ignore[reportArgumentType]  checked on the way in
-        thumbnail=encoding.thumbnail(output.pixels),
+        data=gate.seal(output.pixels, file_format, settings, facts, issuer),
+        thumbnail=gate.seal_thumbnail(output.pixels, facts, issuer),
         width=width,
         height=height,
     )
 
 
 async def discard(store: storage.Store, stored: Sequence[Stored]) -> None:
-    """Delete files whose generation did not complete with them."""
-    if stored:
+    """Delete files whose generation did not complete with them; what stays now goes after the generation's end."""
+    try:
         await storage.delete(store, [key for item in stored for key in (item.key, item.thumbnail_key)])
-
-
-async def discard_earlier(store: storage.Store, claim: Claim) -> None:
-    """Delete what earlier attempts stored and their dead workers could not take back; none of them completed."""
-    places = [
-        (attempt, index) for attempt in range(1, claim.attempt) for index in range(len(claim.parameters["seeds"]))
-    ]
-    await storage.delete(store, [key for attempt, index in places for key in _keys(claim, attempt, index)])
+    except storage.StorageUnavailableError as error:
+        log.warning("files stay for now", reason=error.reason)
 
 
 def settings_of(claim: Claim, output: Output) -> GenerationSettings:
@@ -132,7 +120,7 @@ def row(claim: Claim, stored: Stored) -> Media:
         generation_id=claim.id,
         index=stored.output.index,
         source="generated",
-        content_type=CONTENT_TYPES[claim.parameters["output_format"]],
+        content_type=encoding.CONTENT_TYPES[claim.parameters["output_format"]],
         width=stored.width,
         height=stored.height,
         size_bytes=stored.size_bytes,

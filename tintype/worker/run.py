@@ -1,6 +1,7 @@
 """The worker process: what runs beside the jobs (heartbeats, cancels, sweeps) and how it starts and stops."""
 
 import asyncio
+import contextlib
 import signal
 import uuid
 from collections.abc import Awaitable, Callable
@@ -16,11 +17,15 @@ from tintype.db.base import new_id, now
 from tintype.db.notify import Listener
 from tintype.generations import claims, events
 from tintype.generations import operations as generations
+from tintype.media import files
+from tintype.media.provenance import gate
 from tintype.providers import registry as providers_registry
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import Consumer
+from tintype.safety import registry as detectors_registry
 from tintype.worker import perform, registry
+from tintype.worker.checks import Checks
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
 
@@ -28,6 +33,7 @@ PULSE_S = 0.1
 """Progress is announced at most this often per generation."""
 
 SWEEP_S = 2.0
+DOOMED_S = 2.0
 TIDY_S = 600.0
 EVENTS_KEPT_FOR = timedelta(days=7)
 """How long the events of an ended generation can be replayed; its row and pictures stay."""
@@ -38,9 +44,13 @@ log = logs.get("worker")
 
 
 async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) -> None:
-    """Work until SIGTERM or SIGINT (or `stopping`), then let what is in hand finish, give back the rest and leave."""
+    """Work until SIGTERM or SIGINT (or `stopping`), then let what is in hand finish, give back the rest and leave.
+
+    A second signal gives back at once what is in hand as well.
+    """
     worker = settings.load(settings.Worker)
-    stopping = stopping or _stop_on_signals()
+    hurrying = asyncio.Event()
+    stopping = stopping or _stop_on_signals(hurrying)
     providers = await asyncio.to_thread(providers_registry.load)
     database = db.connect(url, pool_size=settings.load(settings.Database).pool_size)
     performer = Performer(
@@ -49,6 +59,8 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
         store=storage.open(settings.load(settings.Storage), home),
         catalogue=Catalogue(home),
         providers=providers,
+        checks=Checks(database=database, detectors=await asyncio.to_thread(detectors_registry.load)),
+        issuer=await asyncio.to_thread(gate.open, home, settings.load(settings.Provenance)),
         slots={
             name: asyncio.Semaphore(min(worker.concurrency, provider.capabilities().concurrency))
             for name, provider in providers.ready.items()
@@ -57,16 +69,21 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
         worker=worker,
         draining=asyncio.Event(),
     )
-    await Process(performer=performer, url=url, stopping=stopping).run()
+    await Process(performer=performer, url=url, stopping=stopping, hurrying=hurrying).run()
     for provider in providers.ready.values():
         await provider.close()
     await db.close(database)
 
 
-def _stop_on_signals() -> asyncio.Event:
+def _stop_on_signals(hurrying: asyncio.Event) -> asyncio.Event:
+    """Set by the first signal; the second sets `hurrying`."""
     stopping = asyncio.Event()
+
+    def hear() -> None:
+        (hurrying if stopping.is_set() else stopping).set()
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+        asyncio.get_running_loop().add_signal_handler(name, hear)
     return stopping
 
 
@@ -85,10 +102,13 @@ def served(catalogue: Catalogue, providers: Providers) -> tuple[str, ...]:
 class Process:
     """The loops of one worker process."""
 
-    def __init__(self, *, performer: Performer, url: str, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, *, performer: Performer, url: str, stopping: asyncio.Event, hurrying: asyncio.Event | None = None
+    ) -> None:
         self._performer = performer
         self._url = url
         self._stopping = stopping
+        self._hurrying = hurrying or asyncio.Event()
         self._started_at = now()
         self._listener = Listener(url, (events.CANCEL_CHANNEL,))
 
@@ -112,6 +132,7 @@ class Process:
                 "pulse": self._every(PULSE_S, self._pulse),
                 "sweep": self._every(SWEEP_S, self._sweep),
                 "tidy": self._every(TIDY_S, self._tidy),
+                "doomed": self._every(DOOMED_S, self._delete_doomed),
                 "announce": self._every(ANNOUNCE_S, self._announce_again),
                 "cancels": self._hear_cancels(),
             }.items()
@@ -201,6 +222,15 @@ class Process:
             await generations.forget_old_events(session, older_than=EVENTS_KEPT_FOR)
             await jobs.forget_old_log(session)
 
+    async def _delete_doomed(self) -> None:
+        count = files.BATCH
+        try:
+            while count == files.BATCH:
+                async with db.transaction(self._performer.database) as session:
+                    count = await files.delete_doomed(session, self._performer.store)
+        except storage.StorageUnavailableError as error:
+            log.warning("files stay for now", reason=error.reason)
+
     async def _announce_again(self) -> None:
         async with db.transaction(self._performer.database) as session:
             await self._announce(session)
@@ -229,11 +259,12 @@ class Process:
                     held.stop("cancelled")
 
     async def _drain(self) -> None:
-        """After a stop signal: what runs may finish for `drain_s`, then it is given back to the queue."""
+        """After a stop signal: what runs may finish for `drain_s`, or until the next, then it goes back in line."""
         await self._stopping.wait()
         self._performer.draining.set()
         log.info("draining", held=len(self._performer.holdings))
-        await asyncio.sleep(self._performer.worker.drain_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurrying.wait(), self._performer.worker.drain_s)
         for held in self._performer.holdings:
             held.stop("draining")
 

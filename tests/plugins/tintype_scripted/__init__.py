@@ -1,7 +1,13 @@
 """A third-party provider as anyone could install one: it draws one flat colour and does what the request's options say.
 
 Options: `step_s` (time of one step), `fail_times` (retryable failures before it works, counted in the file
-`<TINTYPE_HOME>/scripted/<id>`), `fail_code` (fail for good with this code), `die` (end the process at this step).
+`<TINTYPE_HOME>/scripted/<id>`), `fail_code` (fail for good with this code), `die` (end the process at this step),
+`elsewhere` (a service elsewhere does the work: it goes on whatever becomes of this process, until it is cancelled),
+`die_after` (end the process once this many pictures are stored), `picture_s` (pause after each), `noise` (draw noise,
+which makes large files).
+Beside it is a stand-in detector: pure magenta is what may not be made, orange a person; while the file that
+SCRIPTED_DETECTOR names is there, it fails when asked.
+While the file that SCRIPTED_DEVICE names is there, the device is broken: every step fails and the provider says so.
 Every run and step is noted in that file as one JSON line with the clock, which is how tests and benchmarks see inside.
 """
 
@@ -9,7 +15,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator
+import uuid
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +31,7 @@ from tintype.providers.contract import (
     ProviderError,
     Quote,
 )
+from tintype.safety import Label
 
 
 def create() -> "Scripted":
@@ -33,10 +41,15 @@ def create() -> "Scripted":
 class Scripted:
     def __init__(self, notes: Path) -> None:
         self._notes = notes
-        notes.mkdir(parents=True, exist_ok=True)
+        self._elsewhere = notes.with_name("elsewhere")
+        for folder in (notes, self._elsewhere):
+            folder.mkdir(parents=True, exist_ok=True)
+        breaks_by = os.environ.get("SCRIPTED_DEVICE")
+        self._breaks_by = Path(breaks_by) if breaks_by else None
 
     def capabilities(self) -> Capability:
-        return Capability(tasks=("text_to_image",), families=("scripted",), concurrency=16, devices=())
+        problem = "the pretended device failed; restart this worker" if self._is_broken() else None
+        return Capability(tasks=("text_to_image",), families=("scripted",), concurrency=16, devices=(), problem=problem)
 
     def quote(self, request: GenerationRequest) -> Quote:
         return Quote(usd=0.0)
@@ -48,39 +61,105 @@ class Scripted:
         self, request: GenerationRequest, resume: str | None = None
     ) -> AsyncIterator[Progress | Checkpoint | Output]:
         options = request.options
-        note = self._note(request)
+        note = self._note(request.id)
         note("run")
         if (code := options.get("fail_code")) is not None:
             raise ProviderError("asked to fail", code=code, retryable=False)
         if self._runs(request) <= options.get("fail_times", 0):
             raise ProviderError("asked to fail for now", code="scripted_busy", retryable=True)
-        for step in range(1, request.steps + 1):
-            if options.get("die") == step:
-                os._exit(9)
-            note("step")
-            if delay_s := options.get("step_s", 0.0):
-                await asyncio.sleep(delay_s)
-            yield Progress(step=step, steps=request.steps)
+        steps = self._steps_elsewhere(request, resume, note) if options.get("elsewhere") else self._steps(request, note)
+        async for item in steps:
+            yield item
         note("last_step")
         for index, seed in enumerate(request.seeds):
             colour = np.array([seed & 255, seed >> 8 & 255, seed >> 16 & 255], dtype=np.uint8)
             pixels = np.broadcast_to(colour, (request.height, request.width, 3)).copy()
+            if options.get("noise"):
+                pixels = np.random.default_rng(seed).integers(0, 256, pixels.shape, dtype=np.uint8)
             yield Output(index=index, seed=seed, pixels=pixels)
+            note("picture")
+            if options.get("die_after") == index + 1:
+                os._exit(9)
+            if delay_s := options.get("picture_s", 0.0):
+                await asyncio.sleep(delay_s)
+
+    async def _steps(self, request: GenerationRequest, note: Callable[..., None]) -> AsyncIterator[Progress]:
+        for step in range(1, request.steps + 1):
+            if request.options.get("die") == step:
+                os._exit(9)
+            note("step")
+            if delay_s := request.options.get("step_s", 0.0):
+                await asyncio.sleep(delay_s)
+            if self._is_broken():
+                raise ProviderError("the pretended device failed", code="device_broken", retryable=True)
+            yield Progress(step=step, steps=request.steps)
+
+    async def _steps_elsewhere(
+        self, request: GenerationRequest, resume: str | None, note: Callable[..., None]
+    ) -> AsyncIterator[Progress | Checkpoint]:
+        if resume is None:
+            token = uuid.uuid4().hex
+            began = {"id": request.id, "at": time.time()}
+            (self._elsewhere / token).write_text(json.dumps(began))
+            note("begun", token=token)
+            yield Checkpoint(token=token)
+        else:
+            token = resume
+            note("resumed", token=token)
+        work = self._elsewhere / token
+        whole_s = request.steps * request.options.get("step_s", 0.0)
+        while work.exists() and (gone_s := time.time() - json.loads(work.read_text())["at"]) < whole_s:
+            note("step")
+            yield Progress(step=int(request.steps * gone_s / whole_s), steps=request.steps)
+            await asyncio.sleep(0.1)
+        if not work.exists():
+            raise ProviderError("it was cancelled elsewhere", code="cancelled_elsewhere", retryable=False)
 
     async def cancel(self, token: str) -> None:
-        raise ProviderError("nothing runs elsewhere", code="token_unknown", retryable=False)
+        work = self._elsewhere / token
+        if not work.exists():
+            raise ProviderError(f"nothing runs elsewhere as {token!r}", code="token_unknown", retryable=False)
+        self._note(json.loads(work.read_text())["id"])("cancelled_elsewhere", token=token)
+        work.unlink()
 
     async def close(self) -> None:
         return None
 
-    def _note(self, request: GenerationRequest):
-        path = self._notes / request.id
+    def _is_broken(self) -> bool:
+        return self._breaks_by is not None and self._breaks_by.exists()
 
-        def note(what: str) -> None:
+    def _note(self, generation_id: str) -> Callable[..., None]:
+        path = self._notes / generation_id
+
+        def note(what: str, **more: str) -> None:
             with path.open("a") as file:
-                file.write(json.dumps({"what": what, "at": time.time(), "pid": os.getpid()}) + "\n")
+                file.write(json.dumps({"what": what, "at": time.time(), "pid": os.getpid(), **more}) + "\n")
 
         return note
 
     def _runs(self, request: GenerationRequest) -> int:
         return (self._notes / request.id).read_text().count('"run"')
+
+
+MAGENTA, ORANGE = (255, 0, 255), (255, 128, 0)
+
+
+def detector() -> "Colours":
+    return Colours()
+
+
+class Colours:
+    """A detector for which harmless colours stand: magenta for what may not be made, orange for a person."""
+
+    text_labels: frozenset[Label] = frozenset()
+    image_labels = frozenset({Label.SEXUAL, Label.PERSON})
+
+    def score_text(self, text: str) -> dict[Label, float]:
+        raise NotImplementedError
+
+    def score_image(self, pixels: np.ndarray) -> dict[Label, float]:
+        breaks_by = os.environ.get("SCRIPTED_DETECTOR")
+        if breaks_by and Path(breaks_by).exists():
+            raise RuntimeError("the pretended detector failed")
+        middle = tuple(int(value) for value in pixels[pixels.shape[0] // 2, pixels.shape[1] // 2])
+        return {Label.SEXUAL: float(middle == MAGENTA), Label.PERSON: float(middle == ORANGE)}

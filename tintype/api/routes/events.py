@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator, Field
 
 from tintype import logs
 from tintype.accounts.actors import Actor
-from tintype.api import problems
+from tintype.api import document, problems
 from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.follow import follow
 from tintype.db import session as db
@@ -25,10 +26,25 @@ CLOSE_DONE, CLOSE_TRY_AGAIN, CLOSE_UNKNOWN = 1000, 1011, 4404
 
 log = logs.get("api")
 router = APIRouter(tags=["events"])
-LastEventId = Annotated[int | None, Header(ge=0, le=2**63 - 1, description="Replay what came after this event.")]
 
 
-@router.get("/api/generate/{generation_id}/events", responses=problems.responses(404, 421, 422, 503))
+def _absent_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
+EventId = Annotated[
+    int | None,
+    Field(ge=0, le=2**63 - 1, description="Replay what came after this event."),
+    BeforeValidator(_absent_if_empty),
+]
+LastEventId = Annotated[EventId, Header()]
+
+
+@router.get(
+    "/api/generate/{generation_id}/events",
+    response_class=StreamingResponse,
+    responses={**document.EVENTS, 204: {"description": "Nothing more can come."}, **problems.responses(404, 422, 503)},
+)
 async def generation_events(
     generation_id: uuid.UUID, context: Parts, actor: CurrentActor, last_event_id: LastEventId = None
 ) -> Response:
@@ -46,7 +62,9 @@ async def generation_events(
     return await _stream(happenings)
 
 
-@router.get("/api/events", responses=problems.responses(421, 422, 503))
+@router.get(
+    "/api/events", response_class=StreamingResponse, responses={**document.EVENTS, **problems.responses(422, 503)}
+)
 async def all_events(context: Parts, actor: CurrentActor, last_event_id: LastEventId = None) -> StreamingResponse:
     """All events the actor may see as Server-Sent Events, live; with `Last-Event-ID` what was missed comes first."""
     return await _stream(follow(context, actor, last_id=last_event_id))
@@ -57,7 +75,7 @@ async def events_socket(
     socket: WebSocket,
     context: Parts,
     actor: CurrentActor,
-    last_event_id: Annotated[int | None, Query(ge=0, le=2**63 - 1)] = None,
+    last_event_id: Annotated[EventId, Query()] = None,
     generation_id: uuid.UUID | None = None,
 ) -> None:
     """The same events over a WebSocket, one JSON object a message: `{id, type, generation_id, data}`."""

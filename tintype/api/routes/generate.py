@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api/generate", tags=["generations"])
     "/image",
     status_code=202,
     response_model=GenerationRead,
-    responses=problems.responses(403, 413, 421, 422, 503),
+    responses=problems.responses(422, 429, 503),
 )
 async def create_image(request: Request, body: ImageCreate, context: Parts, actor: CurrentActor) -> Response:
     """Ask for pictures from words; answers at once with the waiting generation."""
@@ -38,7 +38,7 @@ async def create_image(request: Request, body: ImageCreate, context: Parts, acto
     return await write(request, context, actor, work, status=202)
 
 
-@router.get("", responses=problems.responses(421, 422, 503))
+@router.get("", responses=problems.responses(422, 503))
 async def list_generations(
     context: Parts,
     actor: CurrentActor,
@@ -58,7 +58,7 @@ async def list_generations(
         return GenerationPage(items=await render.page(context, session, rows), next_cursor=following)
 
 
-@router.get("/{generation_id}", responses=problems.responses(404, 421, 422, 503))
+@router.get("/{generation_id}", responses=problems.responses(404, 422, 503))
 async def read_generation(generation_id: uuid.UUID, context: Parts, actor: CurrentActor) -> GenerationRead:
     """One generation as it stands."""
     async with db.reading(context.database) as session:
@@ -69,7 +69,7 @@ async def read_generation(generation_id: uuid.UUID, context: Parts, actor: Curre
 @router.post(
     "/{generation_id}/cancel",
     response_model=GenerationRead,
-    responses=problems.responses(403, 404, 409, 421, 422, 503),
+    responses=problems.responses(404, 409, 422, 503),
 )
 async def cancel_generation(
     request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor
@@ -87,7 +87,7 @@ async def cancel_generation(
     "/{generation_id}/retry",
     status_code=202,
     response_model=GenerationRead,
-    responses=problems.responses(403, 404, 409, 421, 422, 503),
+    responses=problems.responses(404, 409, 422, 429, 503),
 )
 async def retry_generation(request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor) -> Response:
     """Run a finished generation again with the same parameters and seeds, as a new generation."""
@@ -99,7 +99,7 @@ async def retry_generation(request: Request, generation_id: uuid.UUID, context: 
     return await write(request, context, actor, work, status=202)
 
 
-@router.delete("/{generation_id}", status_code=204, responses=problems.responses(403, 404, 421, 422, 503))
+@router.delete("/{generation_id}", status_code=204, responses=problems.responses(404, 422, 503))
 async def delete_generation(
     request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor
 ) -> Response:
@@ -111,5 +111,8 @@ async def delete_generation(
         keys = await generations.remove(session, actor, generation_id)
 
     answer = await write(request, context, actor, work, status=204)
-    await storage.delete(context.store, keys)
+    try:
+        await storage.delete(context.store, keys)
+    except storage.StorageUnavailableError as error:
+        log.warning("files stay for now", reason=error.reason)
     return answer

@@ -1,6 +1,5 @@
 """Pictures: upload, metadata, bytes with ranges and ETags."""
 
-import asyncio
 import uuid
 from typing import Annotated
 
@@ -8,7 +7,7 @@ from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFil
 from fastapi.responses import StreamingResponse
 
 from tintype import errors, storage
-from tintype.api import problems, ranges, render
+from tintype.api import document, problems, ranges, render
 from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.writes import write
 from tintype.db import session as db
@@ -32,7 +31,12 @@ class LinkIncompleteError(errors.TintypeError):
     code = "link_invalid"
 
 
-@router.post("", status_code=201, response_model=MediaRead, responses=problems.responses(403, 413, 415, 421, 422, 503))
+@router.post(
+    "",
+    status_code=201,
+    response_model=MediaRead,
+    responses=problems.responses(403, 413, 415, 421, 422, 503, 507),
+)
 async def upload(
     request: Request,
     context: Parts,
@@ -40,22 +44,31 @@ async def upload(
     file: Annotated[UploadFile, File(description="A picture.")],
 ) -> Response:
     """Store a picture; the settings another tool wrote into it are read back."""
-    data = await file.read()
-    picture = await asyncio.to_thread(media.examine, data)
-    new = await media.put_upload(context.store, data, picture)
+    new = await _stored(context, file)
 
     async def work(session: WriteSession) -> MediaRead:
-        row = media.add_upload(session, actor, new)
+        row = await media.add_upload(session, actor, new)
         return await render.media(context, row)
 
-    stored = False
+    is_kept = False
     try:
-        answer = await write(request, context, actor, work, status=201, fingerprint=picture.sha256.encode())
-        stored = "Idempotent-Replayed" not in answer.headers
+        answer = await write(request, context, actor, work, status=201, fingerprint=new.examined.sha256.encode())
+        is_kept = "Idempotent-Replayed" not in answer.headers
     finally:
-        if not stored:
-            await storage.delete(context.store, [new.key, new.thumbnail_key])
+        if not is_kept:
+            await media.discard_upload(context.store, new)
     return answer
+
+
+async def _stored(context: Context, file: UploadFile) -> media.Upload:
+    """An upload, examined and in storage; those that wait for their turn wait on disk."""
+    async with context.uploads:
+        data = await file.read()
+        examined = await media.examine(data)
+        async with db.transaction(context.database) as session:
+            new = await media.begin_upload(session, data, examined)
+        await media.put_upload(context.store, new, data)
+    return new
 
 
 @router.get("/{media_id}", responses=problems.responses(404, 421, 422, 503))
@@ -66,7 +79,11 @@ async def read_media(media_id: uuid.UUID, context: Parts, actor: CurrentActor) -
 
 
 @router.head("/{media_id}/content", include_in_schema=False)
-@router.get("/{media_id}/content", responses=problems.responses(403, 404, 416, 421, 422, 503))
+@router.get(
+    "/{media_id}/content",
+    response_class=StreamingResponse,
+    responses={**document.PICTURE, **problems.responses(404, 416, 422, 503)},
+)
 async def content(
     request: Request,
     media_id: uuid.UUID,
@@ -87,7 +104,11 @@ async def content(
 
 
 @router.head("/{media_id}/thumbnail", include_in_schema=False)
-@router.get("/{media_id}/thumbnail", responses=problems.responses(403, 404, 416, 421, 422, 503))
+@router.get(
+    "/{media_id}/thumbnail",
+    response_class=StreamingResponse,
+    responses={**document.PICTURE, **problems.responses(404, 416, 422, 503)},
+)
 async def thumbnail(
     request: Request,
     media_id: uuid.UUID,

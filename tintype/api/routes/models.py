@@ -64,7 +64,7 @@ class StylePage(BaseModel):
     next_cursor: str | None = None
 
 
-@router.get("/api/models", responses=problems.responses(421, 422))
+@router.get("/api/models", responses=problems.responses(422))
 async def list_models(
     context: Parts, actor: CurrentActor, kind: str | None = None, task: str | None = None
 ) -> ModelPage:
@@ -79,13 +79,13 @@ async def list_models(
     )
 
 
-@router.get("/api/models/{model_id}", responses=problems.responses(404, 421, 422))
+@router.get("/api/models/{model_id}", responses=problems.responses(404, 422))
 async def read_model(model_id: str, context: Parts, actor: CurrentActor) -> ModelRead:
     """One model: what it can do, needs and allows."""
     return _model(context.catalogue.get(model_id))
 
 
-@router.get("/api/styles", responses=problems.responses(421))
+@router.get("/api/styles")
 async def list_styles(actor: CurrentActor) -> StylePage:
     """The styles."""
     return StylePage(

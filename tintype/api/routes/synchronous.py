@@ -59,7 +59,7 @@ class Accepted(BaseModel):
     id: uuid.UUID
 
 
-@router.post("/generate", responses=problems.responses(403, 413, 421, 422, 503))
+@router.post("/generate", responses=problems.responses(404, 422, 429, 503))
 async def generate(
     request: Request, response: Response, body: SynchronousRequest, context: Parts, actor: CurrentActor
 ) -> SynchronousAnswer:

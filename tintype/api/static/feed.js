@@ -1,6 +1,6 @@
 /** One stream of events for the whole page. */
 
-const TYPES = ["queued", "started", "progress", "image", "completed", "failed", "cancelled"];
+const TYPES = ["queued", "started", "progress", "image", "completed", "failed", "cancelled", "deleted"];
 const AGAIN_MS = 1500;
 
 /** @typedef {"live" | "lost"} Connection */

@@ -1,27 +1,25 @@
 /** Cards of what is waiting or running. */
 
 import { duration, make, plural, say, show } from "./page.js";
-import { ahead } from "./shelf.js";
 
 /**
- * @typedef {import("./shelf.js").Shelf} Shelf
  * @typedef {import("./shelf.js").Waiting | import("./shelf.js").Running} Active
  */
 
 /**
  * @param {HTMLElement} list
- * @param {{shelf: Shelf, active: Active[], isServed: boolean, stopping: ReadonlySet<string>,
- *   cancel: (id: string) => void}} state `isServed`: a worker is alive; `stopping`: asked to stop, not yet stopped
+ * @param {{active: Active[], isServed: boolean, stopping: ReadonlySet<string>, cancel: (id: string) => void}} state
+ *   `isServed`: a worker is alive; `stopping`: this page has just asked to stop them
  */
-export function showCards(list, { shelf, active, isServed, stopping, cancel }) {
+export function showCards(list, { active, isServed, stopping, cancel }) {
   show(list, active, {
     key: ({ id }) => id,
     create: ({ id, prompt, parameters }) => card(prompt, parameters, () => cancel(id)),
     update: (element, generation) => {
-      const isStopping = stopping.has(generation.id);
+      const isStopping = stopping.has(generation.id) || generation.cancel_requested;
       const progress = generation.status === "processing" ? generation.progress : null;
       element.classList.toggle("running", generation.status === "processing");
-      say(element.querySelector(".what"), isStopping ? "Stopping" : status(generation, ahead(shelf, generation), isServed));
+      say(element.querySelector(".what"), isStopping ? "Cancelling…" : status(generation, isServed));
       const bar = element.querySelector("progress");
       bar.value = (progress?.percent ?? 0) / 100;
       element.querySelector(".plate").style.setProperty("--done", String(bar.value));
@@ -53,10 +51,10 @@ function card(prompt, { width, height, num_images }, cancel) {
   );
 }
 
-/** @param {Active} generation @param {number} before @param {boolean} isServed */
-function status(generation, before, isServed) {
+/** @param {Active} generation @param {boolean} isServed */
+function status(generation, isServed) {
   if (generation.status === "queued") {
-    const place = before === 0 ? "next in line" : `${before} before it`;
+    const place = generation.position === 1 ? "next in line" : `number ${generation.position} in line`;
     return isServed ? `Waiting, ${place}` : `Waiting for a worker, ${place}`;
   }
   const { progress } = generation;

@@ -6,8 +6,8 @@
  * @typedef {{id: string, width: number, height: number, seed: number | null, content_type: string}} Picture
  * @typedef {{id: string, prompt: string, parameters: Record<string, any>, model: string, style: string | null,
  *   created_at: string, started_at: string | null, completed_at: string | null}} Asked
- * @typedef {Asked & {status: "queued"}} Waiting
- * @typedef {Asked & {status: "processing", progress: Progress | null}} Running
+ * @typedef {Asked & {status: "queued", position: number}} Waiting `position`: its place in line, 1 is next
+ * @typedef {Asked & {status: "processing", progress: Progress | null, cancel_requested: boolean}} Running
  * @typedef {Asked & {status: "completed", media: Picture[]}} Completed
  * @typedef {Asked & {status: "failed", error: {code: string, message: string}}} Failed
  * @typedef {Asked & {status: "cancelled"}} Cancelled
@@ -40,7 +40,7 @@ export function transition(generation, { type, data }) {
   if (!isActive(generation)) return generation;
   switch (type) {
     case "queued":
-      return { ...generation, status: "queued", progress: null };
+      return { ...generation, status: "queued", progress: null, position: data.position };
     case "started":
       return { ...generation, status: "processing", progress: null };
     case "progress":
@@ -60,11 +60,31 @@ export function transition(generation, { type, data }) {
  * @returns {Shelf}
  */
 export function hear(shelf, happening) {
+  if (happening.type === "deleted") return remove(shelf, happening.generation_id);
   const clock = shelf.clock + 1;
   const changed = new Map(shelf.changed).set(happening.generation_id, clock);
   const known = shelf.items.get(happening.generation_id);
   if (!known) return { ...shelf, clock, changed };
-  return { ...shelf, clock, changed, items: new Map(shelf.items).set(known.id, transition(known, happening)) };
+  const next = transition(known, happening);
+  const items = next.status === "queued" ? new Map(shelf.items) : moveUp(shelf.items, known);
+  return { ...shelf, clock, changed, items: items.set(known.id, next) };
+}
+
+/**
+ * What waits after `left` has left the line; the server says the exact place of each when it is read again.
+ *
+ * @param {ReadonlyMap<string, Generation>} items
+ * @param {Generation | undefined} left
+ */
+function moveUp(items, left) {
+  const moved = new Map(items);
+  if (left?.status !== "queued") return moved;
+  for (const item of items.values()) {
+    if (item.status === "queued" && item.model === left.model && item.position > left.position) {
+      moved.set(item.id, { ...item, position: item.position - 1 });
+    }
+  }
+  return moved;
 }
 
 /**
@@ -126,7 +146,7 @@ export function reread(shelf, page, asOf) {
  * @returns {Shelf}
  */
 export function remove(shelf, id) {
-  const items = new Map(shelf.items);
+  const items = moveUp(shelf.items, shelf.items.get(id));
   items.delete(id);
   return { ...shelf, items, gone: new Set(shelf.gone).add(id) };
 }
@@ -137,12 +157,3 @@ export function remove(shelf, id) {
  * @param {Shelf} shelf
  */
 export const newestFirst = ({ items }) => [...items.values()].sort((a, b) => (a.id < b.id ? 1 : -1));
-
-/**
- * How many known generations for the same model run before a waiting one.
- *
- * @param {Shelf} shelf
- * @param {Waiting} waiting
- */
-export const ahead = ({ items }, waiting) =>
-  [...items.values()].filter((g) => g.status === "queued" && g.model === waiting.model && g.id < waiting.id).length;

@@ -25,7 +25,6 @@ let health = { kind: "starting" };
 let stopping = new Set();
 /** @type {Map<string, string>} names of models and styles by id */
 const names = new Map();
-const elsewhere = new BroadcastChannel("tintype");
 
 const ended = () => shelves.newestFirst(shelf).filter((generation) => !shelves.isActive(generation));
 const viewer = createViewer({
@@ -56,7 +55,7 @@ function draw() {
   const active = shelves.newestFirst(shelf).filter(shelves.isActive).reverse();
   stopping = new Set(active.map(({ id }) => id).filter((id) => stopping.has(id)));
   at("live").hidden = active.length === 0;
-  showCards(at("cards"), { shelf, active, isServed: health.kind !== "idle", stopping, cancel });
+  showCards(at("cards"), { active, isServed: health.kind !== "idle", stopping, cancel });
   showGallery(at("gallery"), tilesOf(ended()), { open: viewer.open, retry, discard });
   viewer.refresh();
   at("empty").hidden = shelf.items.size > 0 || shelf.cursor !== null;
@@ -181,7 +180,6 @@ async function again({ prompt, model, style, parameters }) {
 /** @param {shelves.Completed} generation */
 async function remove({ id }) {
   await write("DELETE", `/api/generate/${id}`).catch(unless404);
-  elsewhere.postMessage({ removed: id });
   become(shelves.remove(shelf, id));
   announce("Deleted");
 }
@@ -248,7 +246,6 @@ async function startPersistently() {
 }
 
 at("load-more").addEventListener("click", loadMore);
-elsewhere.addEventListener("message", ({ data }) => become(shelves.remove(shelf, data.removed)));
 document.addEventListener("visibilitychange", () => document.hidden || catchUp());
 setInterval(() => {
   if (document.hidden) return;

@@ -1,0 +1,78 @@
+"""`tintype doctor`, and what only root meets: a home nobody else may enter, and databases left behind by one."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.commands import COMMAND, environment, interrupt, up
+from tests.processes import PLUGINS
+from tintype.db import privileges
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what only root can do")
+
+
+def doctor(home: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*COMMAND, "doctor"],
+        env=environment(home, **more),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+def test_doctor_finds_nothing_wrong_and_says_what_is_when_something_is(home: Path):
+    well = doctor(home)
+    assert well.returncode == 0, well.stdout
+    ill = doctor(home, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", PYTHONPATH=str(PLUGINS))
+    assert ill.returncode == 1
+    assert "correct DATABASE_URL" in ill.stdout
+    assert "provider broken" in ill.stdout
+
+
+def test_doctor_says_once_what_is_wrong_with_the_settings_and_looks_at_the_rest(home: Path):
+    home.mkdir()
+    (home / "tintype.toml").write_text("api = 7\n\n[engine]\ndevise = 'cpu'\n\n[logs]\nlevel = 'loud'\n")
+    ill = doctor(home, TINTYPE_WROKER_DRAIN_S="1")
+    assert ill.returncode == 1
+    for once in ("did you mean TINTYPE_WORKER_DRAIN_S?", "did you mean device?", "write [api]"):
+        assert ill.stdout.count(once) == 1, ill.stdout
+    assert "files verified" in ill.stdout
+
+
+@as_root
+def test_up_works_as_root_under_a_home_nobody_else_may_enter(home: Path):
+    home.parent.chmod(0o700)
+    process, said = up(home, "--prompt", "a ring")
+    assert "picture: " in said
+    assert home.parent.stat().st_mode & 0o777 == 0o700
+    interrupt(process)
+
+
+@as_root
+def test_doctor_lists_a_database_whose_home_is_gone_and_the_command_that_removes_it(home: Path):
+    home.parent.chmod(0o700)
+    process, _ = up(home)
+    assert "orphan" not in doctor(home).stdout
+    interrupt(process)
+    shutil.rmtree(home)
+
+    found = doctor(home.with_name("other"))
+    assert found.returncode == 0, found.stdout
+    about = next(line for line in found.stdout.split("note") if f"belongs to {home}/postgres, which is gone" in line)
+    removal = re.search(r"remove it: (.+)", about)
+    assert removal is not None
+    kept = re.search(r"(\S+) belongs to", about)
+    assert kept is not None
+    assert Path(kept[1]).is_relative_to(privileges.REFUGE)
+    assert Path(kept[1]).exists()  # looking removes nothing
+    subprocess.run(["sh", "-c", removal[1]], check=True)
+    assert not Path(kept[1]).exists()
+    assert str(home) not in doctor(home.with_name("other")).stdout

@@ -1,0 +1,1 @@
+"""What strangers hand in, checked before anything else opens it: links, weights, archives, texts, videos."""

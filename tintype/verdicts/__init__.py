@@ -1,0 +1,1 @@
+"""The log of what safety checks decided, and the pause that follows repeated blocks."""
