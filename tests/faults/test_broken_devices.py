@@ -67,7 +67,7 @@ async def test_a_device_that_breaks_in_a_step_keeps_its_jobs_in_line_until_anoth
     studio.start_worker()
     said = await doctor(studio)
     assert "illegal memory access" in said
-    assert f"process {ill.pid}" in said
+    assert f"worker {ill.pid} on" in said
     assert "Traceback" not in said
     rows = await book.check(timeout_s=120)
     assert (rows[job]["attempt"], rows[job]["failures"]) == (2, 1)

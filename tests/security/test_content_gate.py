@@ -82,10 +82,9 @@ async def test_a_blocked_output_leaves_no_file_row_or_event_and_ends_its_batch(s
     kinds = [row["type"] for row in await rows(studio, "SELECT type FROM events ORDER BY id")]
     assert "image" not in kinds
     assert kinds[-1] == "failed"
-    verdicts = await rows(studio, "SELECT * FROM verdicts ORDER BY id")
-    assert [verdict["is_blocked"] for verdict in verdicts] == [False, True]
-    assert verdicts[1]["scores"] is not None
-    assert str(verdicts[1]["generation_id"]) == asked["id"]
+    (verdict,) = await rows(studio, "SELECT * FROM verdicts")
+    assert (verdict["stage"], verdict["is_blocked"], verdict["reasons"]) == ("output", True, ["sexual"])
+    assert str(verdict["generation_id"]) == asked["id"]
 
 
 async def test_a_harmless_output_passes_and_its_verdict_is_on_record(studio):
@@ -144,3 +143,18 @@ async def test_without_a_detector_only_what_ships_with_tintype_is_drawn(studio_w
     assert "sketch" in answer.json()["detail"]
     accepted = await studio_without_detector.http.post("/api/generate/image", json={"prompt": "a red circle"})
     assert accepted.status_code == 202, accepted.text
+
+
+async def test_the_log_of_verdicts_is_paged_filtered_and_counted(studio):
+    await studio.http.post("/api/generate/image", json={"prompt": REFUSED, "model": "scripted"})
+    for seed in (HARMLESS, HARMLESS + 1):
+        await studio.wait((await studio.generate(seed=seed))["id"])
+    first = (await studio.http.get("/api/verdicts", params={"limit": 2})).json()
+    rest = (await studio.http.get("/api/verdicts", params={"limit": 2, "cursor": first["next_cursor"]})).json()
+    stages = [item["stage"] for item in first["items"] + rest["items"]]
+    assert (stages, rest["next_cursor"]) == (["output", "output", "prompt"], None)
+    (blocked,) = (await studio.http.get("/api/verdicts", params={"blocked": True})).json()["items"]
+    assert (blocked["reasons"], blocked["generation_id"]) == (["undress"], None)
+    (count,) = (await studio.http.get("/api/verdicts/counts")).json()["items"]
+    assert (count["judged"], count["blocked"]) == (3, 1)
+    assert (await studio.http.get("/api/verdicts", params={"cursor": "?"})).status_code == 422

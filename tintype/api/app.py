@@ -11,7 +11,7 @@ from tintype import __version__, settings, storage
 from tintype.api import document, guards, pages, problems
 from tintype.api.context import Context
 from tintype.api.feed import Feed
-from tintype.api.routes import events, generate, health, inspect, media, models, synchronous
+from tintype.api.routes import events, generate, health, inspect, media, models, synchronous, verdicts
 from tintype.api.vitals import Vitals
 from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
@@ -66,7 +66,7 @@ def create(*, url: str, home: Path, api: settings.Api) -> FastAPI:
     )
     app.add_middleware(guards.Guards, api=api)
     problems.install(app)
-    for module in (generate, events, inspect, media, models, health, synchronous):
+    for module in (generate, events, inspect, media, models, verdicts, health, synchronous):
         app.include_router(module.router)
     pages.install(app)
     return app

@@ -162,13 +162,12 @@ def _workers() -> Iterator[Finding]:
     if asyncio.run(migrate.current(url)) != migrate.head():
         return
     for worker in asyncio.run(_alive(url)):
-        broken = "; ".join(f"{name}: {why}" for name, why in worker.broken_providers.items())
-        yield Finding(
-            part=f"worker on {worker.host}",
-            is_well=not broken,
-            detail=f"process {worker.pid}; {broken or 'serves ' + (', '.join(worker.models) or 'no model')}",
-            mend="mend what it names, then restart this worker",
-        )
+        part = f"worker {worker.pid} on {worker.host}"
+        serves = ", ".join(worker.models) or "no model"
+        yield Finding(part=part, is_well=True, detail=f"{worker.state}; serves {serves}")
+        for name, why in worker.broken_providers.items():
+            mend = "mend what it names, then restart this worker"
+            yield Finding(part=part, is_well=False, detail=f"provider {name}: {why}", mend=mend)
 
 
 async def _alive(url: str) -> list[Worker]:

@@ -1,6 +1,7 @@
 """The worker's gate: no words reach a provider and no picture is stored before the detectors let them through."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tintype import safety
@@ -9,8 +10,9 @@ from tintype.db import session as db
 from tintype.db.session import Database
 from tintype.generations.claims import Claim
 from tintype.providers.contract import Output
-from tintype.safety import Detectors, Facts, Stage
+from tintype.safety import Detectors, Facts, Stage, Verdict
 from tintype.verdicts import operations as verdicts
+from tintype.verdicts.operations import Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,54 +22,54 @@ class Checks:
     database: Database
     detectors: Detectors
 
-    async def let_words_through(self, claim: Claim, model: Model) -> None:
+    async def let_words_through(self, claim: Claim, model: Model) -> list[Judged]:
         """Judge a prompt with the text detectors, where there are any; the API asked the word floor only.
 
+        Returns the verdict to record when the generation completes; a refusal is recorded here.
+
         Raises:
-            safety.BlockedError: it asks for what is not made here; the verdict is on record.
+            safety.BlockedError: it asks for what is not made here.
             safety.SafetyUnavailableError: a detector cannot judge it right now.
         """
         facts = _facts(Stage.PROMPT, model)
         if not facts.needs_detector or not any(each.text_labels for each in self.detectors.ready.values()):
-            return
+            return []
         drawn = claim.parameters["drawn"]
-        content = f"{drawn['prompt']}\0{drawn['negative_prompt']}".encode()
-        try:
-            verdict = await asyncio.to_thread(
-                safety.screen_text,
-                drawn["prompt"],
-                facts,
-                negative=drawn["negative_prompt"],
-                detectors=self.detectors,
-            )
-        except safety.BlockedError as blocked:
-            await self._record(claim, blocked.verdict, content)
-            raise
-        await self._record(claim, verdict, content)
+        words, negative = drawn["prompt"], drawn["negative_prompt"]
 
-    async def let_picture_through(self, claim: Claim, model: Model, output: Output) -> None:
+        def judge() -> Verdict:
+            return safety.screen_text(words, facts, negative=negative, detectors=self.detectors)
+
+        return [await self._judged(claim, judge, f"{words}\0{negative}".encode())]
+
+    async def let_picture_through(self, claim: Claim, model: Model, output: Output) -> list[Judged]:
         """Judge a picture that was made; one that no detector needs to see passes at once.
 
+        Returns the verdict to record when the generation completes; a refusal is recorded here.
+
         Raises:
-            safety.BlockedError: it may not be made; the verdict is on record.
+            safety.BlockedError: it may not be made.
             safety.SafetyUnavailableError: no detector can judge it right now.
         """
         facts = _facts(Stage.OUTPUT, model)
         if not facts.needs_detector:
-            return
-        try:
-            verdict = await asyncio.to_thread(safety.judge_image, output.pixels, facts, self.detectors)
-        except safety.BlockedError as blocked:
-            await self._record(claim, blocked.verdict, output.pixels.tobytes())
-            raise
-        await self._record(claim, verdict, output.pixels.tobytes())
+            return []
 
-    async def _record(self, claim: Claim, verdict: safety.Verdict, content: bytes) -> None:
-        judged = await asyncio.to_thread(verdicts.judged, verdict, content)
-        await db.persistently(
-            self.database,
-            lambda session: verdicts.record(session, claim.owner_id, [judged], generation_id=claim.id),
-        )
+        def judge() -> Verdict:
+            return safety.judge_image(output.pixels, facts, self.detectors)
+
+        return [await self._judged(claim, judge, output.pixels.tobytes())]
+
+    async def _judged(self, claim: Claim, judge: Callable[[], Verdict], content: bytes) -> Judged:
+        try:
+            return await asyncio.to_thread(lambda: verdicts.judged(judge(), content))
+        except safety.BlockedError as blocked:
+            refused = verdicts.judged(blocked.verdict, content)
+            await db.persistently(
+                self.database,
+                lambda session: verdicts.record(session, claim.owner_id, [refused], generation_id=claim.id),
+            )
+            raise
 
 
 def _facts(stage: Stage, model: Model) -> Facts:

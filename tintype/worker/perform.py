@@ -28,6 +28,8 @@ from tintype.providers.contract import (
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
+from tintype.verdicts import operations as verdicts
+from tintype.verdicts.operations import Judged
 from tintype.worker import results
 from tintype.worker.checks import Checks
 from tintype.worker.held import Held, Holdings
@@ -195,21 +197,15 @@ class Performer:
     async def _generate_and_store(self, held: Held) -> None:
         provider, request = self._prepare(held.claim)
         model = self.catalogue.get(held.claim.model)
-        await self.checks.let_words_through(held.claim, model)
+        judged = await self.checks.let_words_through(held.claim, model)
         stored: list[results.Stored] = []
         is_kept = False
         try:
             async with aclosing(self._outputs(held, provider, request)) as outputs:
                 async for output in outputs:
-                    await self.checks.let_picture_through(held.claim, model, output)
+                    judged += await self.checks.let_picture_through(held.claim, model, output)
                     stored.append(await results.store(self.store, held.claim, output, self.issuer))
-            cost = provider.quote(request).usd
-            await db.persistently(
-                self.database,
-                lambda session: claims.complete(
-                    session, held.claim, [results.row(held.claim, item) for item in stored], cost_usd=cost
-                ),
-            )
+            await self._complete(held.claim, stored, judged, cost_usd=provider.quote(request).usd)
             is_kept = True
             log.info("completed", attempt=held.claim.attempt, pictures=len(stored))
         except db.DatabaseAwayError:
@@ -218,6 +214,17 @@ class Performer:
         finally:
             if not is_kept:
                 await results.discard(self.store, stored)
+
+    async def _complete(
+        self, claim: Claim, stored: list[results.Stored], judged: list[Judged], *, cost_usd: float
+    ) -> None:
+        pictures = [results.row(claim, item) for item in stored]
+
+        async def work(session: db.WriteSession) -> None:
+            await verdicts.record(session, claim.owner_id, judged, generation_id=claim.id)
+            await claims.complete(session, claim, pictures, cost_usd=cost_usd)
+
+        await db.persistently(self.database, work)
 
     def _prepare(self, claim: Claim) -> tuple[Provider, GenerationRequest]:
         model = self.catalogue.get(claim.model)
