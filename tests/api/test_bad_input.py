@@ -2,6 +2,7 @@
 
 import json
 import time
+import unicodedata
 import uuid
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 
 from tests.api import problems
 from tests.processes import SCRIPTED
+from tintype.generations.schemas import ImageCreate
 
 IMAGE = "/api/generate/image"
 JSON = {"Content-Type": "application/json"}
@@ -55,6 +57,10 @@ async def test_an_unknown_model_is_told_which_are_installed(http):
         ({"seed_mode": "lucky"}, "seed_mode", "'fast', 'bucket' or 'strict'"),
         ({"prompt": ""}, "prompt", "at least 1 character"),
         ({"prompt": " \n\t "}, "prompt", "at least 1 character"),
+        ({"prompt": "\u202e \ufeff\u2066"}, "prompt", "at least 1 character"),
+        ({"prompt": "\u202e" + " " * 90_000}, "prompt", "at least 1 character"),
+        ({"prompt": "\u202ea\x0c"}, "prompt", "control characters"),
+        ({"prompt": "x\u202e" * 50_000}, "prompt", "at most 20000 characters"),
         ({"prompt": "x" * 4001}, "prompt", "has 4001 characters; 'scripted' reads at most 4000"),
         ({"colour": "red"}, "colour", "there is no such field"),
         ({"steps": 3, "num_inference_steps": 4}, "steps", "another says the same"),
@@ -73,6 +79,37 @@ async def test_an_unknown_model_is_told_which_are_installed(http):
 )
 async def test_a_value_outside_the_limits_names_the_field_and_the_limit(http, fields, field, says):
     problems.check_field(await send(http, **fields), field, says=says)
+
+
+WRITTEN = [
+    "👩‍👩‍👧 on a hill 🏴󠁧󠁢󠁥󠁮󠁧󠁿 👍🏽",
+    "ภาพวาดของน้ำตกในป่า",
+    "قطة سوداء تحت شجرة می‌خواهم",
+    "חתול שחור",
+    "a cat\n\tin the rain",
+]
+
+
+@pytest.mark.parametrize("prompt", WRITTEN)
+async def test_what_people_write_is_stored_as_they_wrote_it(http, studio, prompt):
+    made = await studio.wait((await studio.generate(prompt, negative_prompt=prompt))["id"])
+    assert (made["status"], made["prompt"]) == ("completed", unicodedata.normalize("NFC", prompt))
+    assert made["parameters"]["negative_prompt"] == made["prompt"]
+
+
+async def test_what_nobody_sees_is_gone_before_a_text_is_counted_and_stored(http, studio):
+    hidden = {"prompt": "a \u202ecat\u2069\ufdd0" + "\u200e" * 30_000, "negative_prompt": "\ufeffdog\U0001ffff\r\nfog"}
+    options = {"fail_\u2066times": 0, "step_s": 0}
+    asked = await studio.generate(**hidden, model="scripted\u200f" + "\u200e" * 200, options=options)
+    made = await studio.wait(asked["id"])
+    assert (made["status"], made["prompt"], made["model"]) == ("completed", "a cat", "scripted")
+    assert made["parameters"]["negative_prompt"] == "dog\nfog"
+    assert made["parameters"]["options"] == {"fail_times": 0, "step_s": 0}
+
+
+def test_texts_in_options_are_cleaned_at_every_depth():
+    asked = ImageCreate(prompt="x", options={"a": [{"b\u202e": "\u2066c"}, "👩‍👧\ufeff", 1.5, None, True]})
+    assert asked.options == {"a": [{"b": "c"}, "👩‍👧", 1.5, None, True]}
 
 
 async def test_too_many_pixels_are_refused_though_each_side_fits(http, studio):

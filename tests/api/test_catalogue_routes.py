@@ -73,12 +73,12 @@ async def test_a_manifest_that_breaks_is_left_out_and_said_in_the_log(http, stud
     shutil.rmtree(path.parent)
 
 
-async def test_a_model_that_can_draw_people_is_refused_at_once_without_a_detector(http, studio):
+async def test_a_model_whose_detector_is_missing_is_refused_at_once(http, studio):
     path = studio.home / "models" / "people" / "manifest.json"
     path.parent.mkdir()
     path.write_text(json.dumps({**SCRIPTED, "id": "people"}))
     done = await studio.wait((await studio.generate("nobody", model="people"))["id"])
-    path.write_text(json.dumps({**SCRIPTED, "id": "people", "draws_people": True}))
+    path.write_text(json.dumps({**SCRIPTED, "id": "people", "dependencies": ["seer"]}))
     answer = await http.post("/api/generate/image", json={"prompt": "a portrait", "model": "people"})
     problems.check_field(answer, "model", says="'sketch'", code="safety_detector_missing")
     problems.check(await http.post(f"/api/generate/{done['id']}/retry"), 422, "safety_detector_missing")
@@ -94,7 +94,7 @@ async def test_the_worker_refuses_such_a_model_too_when_it_became_one_in_line(ht
     blockers = [await studio.generate(steps=1000, options={"step_s": 0.1}) for _ in range(4)]
     await asyncio.gather(*(studio.wait_for(asked["id"], "processing") for asked in blockers))
     asked = await studio.generate(model="turning")
-    path.write_text(json.dumps({**SCRIPTED, "id": "turning", "draws_people": True}))
+    path.write_text(json.dumps({**SCRIPTED, "id": "turning", "dependencies": ["seer"]}))
     for blocker in blockers:
         await http.delete(f"/api/generate/{blocker['id']}")
     done = await studio.wait(asked["id"], timeout_s=20)

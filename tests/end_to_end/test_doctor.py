@@ -1,16 +1,20 @@
 """`tintype doctor`, and what only root meets: a home nobody else may enter, and databases left behind by one."""
 
+import datetime as dt
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests import certificates
 from tests.end_to_end.commands import COMMAND, environment, interrupt, up
 from tests.processes import PLUGINS
 from tintype.db import privileges
+from tintype.media.provenance import credentials, own_certificate
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what only root can do")
 
@@ -31,10 +35,14 @@ def doctor(home: Path, **more: str) -> "subprocess.CompletedProcess[str]":
 def test_doctor_finds_nothing_wrong_and_says_what_is_when_something_is(home: Path):
     well = doctor(home)
     assert well.returncode == 0, well.stdout
+    assert "signing certificate: none yet" in well.stdout
+    assert "note   safety detectors: none installed: only the built-in model `sketch` is drawn" in well.stdout
     ill = doctor(home, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", PYTHONPATH=str(PLUGINS))
     assert ill.returncode == 1
     assert "correct DATABASE_URL" in ill.stdout
     assert "provider broken" in ill.stdout
+    assert "ok     safety detectors: colours scores person, sexual" in ill.stdout
+    assert not (home / "provenance").exists()  # looking makes nothing
 
 
 def test_doctor_says_once_what_is_wrong_with_the_settings_and_looks_at_the_rest(home: Path):
@@ -45,6 +53,41 @@ def test_doctor_says_once_what_is_wrong_with_the_settings_and_looks_at_the_rest(
     for once in ("did you mean TINTYPE_WORKER_DRAIN_S?", "did you mean device?", "write [api]"):
         assert ill.stdout.count(once) == 1, ill.stdout
     assert "files verified" in ill.stdout
+
+
+def test_doctor_names_the_detector_and_the_certificate_that_do_not_work_and_the_way_out(home: Path):
+    (home / "provenance").mkdir(parents=True)
+    own_certificate.make(home / credentials.FOLDER)
+    key = home / credentials.FOLDER / own_certificate.KEY
+    key.chmod(0o644)
+    (home / "models" / "odd").mkdir(parents=True)
+    (home / "models" / "odd" / "manifest.json").write_text('{"kind": "detector", "id": "odd"}')
+    ill = doctor(home, COLUMNS="2000")
+    assert ill.returncode == 1
+    assert f"wrong  signing certificate: its own, in {key.parent}: others can read {key}" in ill.stdout
+    assert "it makes a new one" in ill.stdout
+    assert "wrong  safety detectors: installed: DetectorBrokenError: the detector odd cannot be used" in ill.stdout
+    assert "until then only models that ship with Tintype are drawn" in ill.stdout
+
+
+def test_doctor_says_until_when_the_operators_certificate_is_valid_and_notes_when_that_is_soon(home: Path):
+    home.mkdir()
+    root = certificates.authority()
+    for days, mark in ((400, "ok  "), (5, "note")):
+        chain, key = certificates.write(home, [certificates.signer(root, days=(-1, days)), root])
+        settings = {"TINTYPE_PROVENANCE_CERTIFICATE_CHAIN": str(chain), "TINTYPE_PROVENANCE_PRIVATE_KEY": str(key)}
+        found = doctor(home, COLUMNS="2000", **settings)
+        assert found.returncode == 0, found.stdout
+        day = dt.datetime.now(dt.UTC) + dt.timedelta(days=days)
+        assert f"{mark}   signing certificate: yours, {chain}; valid until {day:%Y-%m-}" in found.stdout
+    assert "before that day, set another certificate_chain and private_key" in found.stdout
+
+
+def test_looking_for_detectors_imports_no_torch_where_none_is_installed(home: Path):
+    code = (
+        "import sys; from tintype.cli import doctor; list(doctor._safety_detectors()); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(home), timeout=60, check=True)
 
 
 @as_root

@@ -8,7 +8,7 @@ from tests.faults.ledger import Ledger, until
 from tests.processes import PLUGINS, RunningStudio
 
 pytestmark = pytest.mark.timeout(600)  # workers with torch come and go, which takes its time on a busy machine
-FRAIL = {"PYTHONPATH": f"{PLUGINS / 'frail'}{os.pathsep}{PLUGINS}"}
+FRAIL = {"PYTHONPATH": f"{PLUGINS / 'frail'}{os.pathsep}{PLUGINS}", "PYTHONSAFEPATH": "1"}
 SKETCH = {"model": "sketch", "prompt": "a ring", "steps": 4, "width": 64, "height": 64}
 
 

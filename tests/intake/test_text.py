@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import unicodedata
 
 import pytest
@@ -62,6 +63,15 @@ def test_every_direction_mark_and_noncharacter_goes():
         lies = unicodedata.bidirectional(char) in {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
         if lies or code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF:
             assert text.clean_text(char) == "", hex(code)
+
+
+def test_a_crowd_of_marks_is_thinned_out_and_costs_no_more_than_other_text():
+    crowd = "a" + "\u0315\u0300\u0344" * 100_000
+    began = time.perf_counter()
+    clean = text.clean_text(crowd)
+    assert time.perf_counter() - began < 5  # NFC alone takes minutes
+    assert len(unicodedata.normalize("NFD", clean)) == 1 + text.MAX_MARKS
+    assert text.clean_text(clean) == clean
 
 
 def test_a_line_is_one_line_of_a_length():

@@ -171,7 +171,8 @@ def main() -> None:
             began = time.perf_counter()
             outcomes[read_one(number, files, Path(folder, "manifest.json"))] += 1
             slowest = max(slowest, (time.perf_counter() - began, number))
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # ru_maxrss would be that of the process which started this one, where it was larger.
+    peak_kib = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
     print(json.dumps({"outcomes": outcomes, "slowest_s": slowest[0], "slowest": slowest[1], "peak_kib": peak_kib}))
 
 

@@ -11,6 +11,7 @@ from tintype import __version__, settings, storage
 from tintype.api import document, guards, pages, problems
 from tintype.api.context import Context
 from tintype.api.feed import Feed
+from tintype.api.issuing import Issuing
 from tintype.api.routes import events, generate, health, inspect, media, models, synchronous, verdicts
 from tintype.api.vitals import Vitals
 from tintype.catalog.operations import Catalogue
@@ -46,6 +47,7 @@ def create(*, url: str, home: Path, api: settings.Api) -> FastAPI:
             catalogue=Catalogue(home),
             feed=feed,
             vitals=vitals,
+            issuing=Issuing(home),
             signing_secret=signing.load_secret(home),
             url_expiry_s=stored.url_expiry_s,
         )

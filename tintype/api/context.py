@@ -12,6 +12,7 @@ from tintype import settings, storage
 from tintype.accounts import actors
 from tintype.accounts.actors import Actor
 from tintype.api.feed import Feed
+from tintype.api.issuing import Issuing
 from tintype.api.vitals import Vitals
 from tintype.catalog.operations import Catalogue
 from tintype.db.session import Database
@@ -30,6 +31,7 @@ class Context:
     catalogue: Catalogue
     feed: Feed
     vitals: Vitals
+    issuing: Issuing
     signing_secret: bytes
     url_expiry_s: int
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))

@@ -6,20 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
-from tintype import errors, logs, settings, storage
+from tintype import errors, logs, safety, settings, storage
 from tintype.catalog import operations as catalog
 from tintype.cli import places
 from tintype.cli.terminal import out
 from tintype.db import embedded, migrate, orphans
 from tintype.db import session as db
+from tintype.db.base import now
+from tintype.media.provenance import credentials, gate
 from tintype.providers import registry
 from tintype.providers.contract import Capability, Provider
+from tintype.safety import registry as detectors
 from tintype.worker import registry as workers
 from tintype.worker.tables import Worker
 
 LEAST_FREE_BYTES = 1 << 30
 PROVIDER_S = 60.0
+LEAST_VALID = timedelta(days=30)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +39,7 @@ class Finding:
 
 
 def doctor() -> None:
-    """Check database, storage, disk, devices, providers, model files and workers, and say how to mend what is wrong."""
+    """Check database, storage, certificate, detectors, devices, providers, models and workers; say how to mend them."""
     logs.configure(settings.Logs.model_construct(level="critical"), process="doctor")  # whatever the settings say
     findings = [finding for check in CHECKS for finding in _checked(check)]
     told: list[str] = []
@@ -56,7 +61,7 @@ def _checked(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except errors.TintypeError as error:
-        yield Finding(part=check.__name__.strip("_"), is_well=False, detail=error.detail)
+        yield Finding(part=check.__name__.strip("_").replace("_", " "), is_well=False, detail=error.detail)
 
 
 def _settings() -> Iterator[Finding]:
@@ -123,6 +128,50 @@ def _disk() -> Iterator[Finding]:
     )
 
 
+def _signing_certificate() -> Iterator[Finding]:
+    home = settings.home()
+    chosen = settings.load(settings.Provenance)
+    own = home / credentials.FOLDER
+    part = "signing certificate"
+    if chosen.certificate_chain is None and not own.exists():
+        yield Finding(part=part, is_well=True, detail="none yet; one of its own is made at the first start")
+        return
+    whose = f"its own, in {own}" if chosen.certificate_chain is None else f"yours, {chosen.certificate_chain}"
+    if chosen.certificate_chain is None:
+        mend = f"move {own} away and restart the studio: it makes a new one, with another root"
+    else:
+        mend = "set another certificate_chain and private_key under [provenance], or neither for one of its own"
+    try:
+        expires_at = gate.open(home, chosen).credentials.expires_at
+    except credentials.CertificateError as error:
+        yield Finding(part=part, is_well=False, detail=f"{whose}: {error.detail}", mend=mend)
+        return
+    is_well = expires_at > now() + LEAST_VALID
+    detail = f"{whose}; valid until {expires_at:%Y-%m-%d}"
+    yield Finding(part=part, is_well=is_well, is_harmless=True, detail=detail, mend=f"before that day, {mend}")
+
+
+def _safety_detectors() -> Iterator[Finding]:
+    part = "safety detectors"
+    loaded = detectors.load()
+    if loaded.broken:
+        why = "; ".join(f"{name}: {reason}" for name, reason in loaded.broken.items())
+        mend = "mend or uninstall it and restart the workers; until then only models that ship with Tintype are drawn"
+        yield Finding(part=part, is_well=False, detail=why, mend=mend)
+        return
+    if not any(safety.Label.SEXUAL in detector.image_labels for detector in loaded.ready.values()):
+        what = f"none judges pictures ({', '.join(loaded.ready)} does not)" if loaded.ready else "none installed"
+        detail = f"{what}: only the built-in model `{catalog.DEFAULT_MODEL}` is drawn, which draws no people"
+        mend = "for other models install a detector; docs/safety.md says how"
+        yield Finding(part=part, is_well=False, is_harmless=True, detail=detail, mend=mend)
+        return
+    scored = [f"{name} scores {', '.join(sorted(d.image_labels | d.text_labels))}" for name, d in loaded.ready.items()]
+    models = [model.id for model in catalog.installed(settings.home()).values() if model.manifest.kind == "detector"]
+    if models:
+        scored.append(f"among the models: {', '.join(models)}")
+    yield Finding(part=part, is_well=True, detail="; ".join(scored))
+
+
 def _models() -> Iterator[Finding]:
     for model in catalog.installed(settings.home()).values():
         problems = catalog.verify(model)
@@ -185,6 +234,8 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _orphans,
     _storage,
     _disk,
+    _signing_certificate,
+    _safety_detectors,
     _models,
     _providers,
     _workers,

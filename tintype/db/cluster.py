@@ -169,8 +169,8 @@ def initialise(data: Path, refuge: Path, lock: int) -> Connection:
         partial.rename(folder)
     finally:
         secret.unlink(missing_ok=True)
-        if partial.exists():
-            shutil.rmtree(partial)
+        # Where a signal cut initdb off, its children may still be at it: what stays now, the next start clears away.
+        shutil.rmtree(partial, ignore_errors=True)
     return made
 
 

@@ -8,15 +8,19 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from tintype.generations.states import Status
+from tintype.intake.text import clean_text
 
 MAX_SEED = 2**32 - 1
 MAX_PROMPT_CHARS = 20_000
 """What is read at all; a model's manifest may allow less."""
+MAX_CLEANED_CHARS = 4 * MAX_PROMPT_CHARS
+"""Longer ones are not searched for what nobody sees in them; they are refused as they are."""
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 MAX_OPTIONS_DEPTH = 8
 MAX_OPTIONS_VALUES = 1000
 MAX_OPTIONS_INTEGER = 2**53
@@ -28,6 +32,16 @@ def _plain(value: str) -> str:
     return value
 
 
+def _cleaned(value: object) -> object:
+    """A text as it is stored: without direction marks and the like. Half characters are left for pydantic to refuse."""
+    if not isinstance(value, str) or SURROGATE.search(value):
+        return value
+    plain = _plain(value)
+    if len(plain) > MAX_CLEANED_CHARS and len(plain := plain.strip()) > MAX_CLEANED_CHARS:
+        return value
+    return clean_text(plain)
+
+
 def _no_boolean(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("is not a number; send one")
@@ -35,7 +49,10 @@ def _no_boolean(value: object) -> object:
 
 
 def _storable(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse what a database column or a provider cannot take, whatever the model's schema says of it."""
+    """Options with their texts cleaned; refuses what a database column or a provider cannot take.
+
+    The model's schema may refuse more.
+    """
     left = [(cast("object", options), 0)]
     seen = 0
     while left:
@@ -43,24 +60,44 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
         seen += 1
         if depth > MAX_OPTIONS_DEPTH or seen > MAX_OPTIONS_VALUES:
             raise ValueError(f"has more than {MAX_OPTIONS_DEPTH} levels or {MAX_OPTIONS_VALUES} values")
-        if isinstance(value, str) and len(_plain(value)) > MAX_PROMPT_CHARS:
-            raise ValueError(f"has a text of more than {MAX_PROMPT_CHARS} characters")
         if isinstance(value, int | float) and not abs(value) <= MAX_OPTIONS_INTEGER:
             raise ValueError("has a number that is not finite or beyond 2^53")
         if isinstance(value, dict):
             left += [(part, depth + 1) for pair in cast("dict[str, object]", value).items() for part in pair]
         elif isinstance(value, list):
             left += [(item, depth + 1) for item in cast("list[object]", value)]
-    return options
+    return {_option_text(name): _with_clean_texts(value) for name, value in options.items()}
 
 
-Text = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS), AfterValidator(_plain)]
+def _with_clean_texts(value: Any) -> Any:
+    match value:
+        case str():
+            return _option_text(value)
+        case dict():
+            entries = cast("dict[str, Any]", value)
+            return {_option_text(name): _with_clean_texts(item) for name, item in entries.items()}
+        case list():
+            return [_with_clean_texts(item) for item in cast("list[Any]", value)]
+        case _:
+            return value
+
+
+def _option_text(value: str) -> str:
+    text = str(_cleaned(_plain(value)))
+    if len(text) > MAX_PROMPT_CHARS:
+        raise ValueError(f"has a text of more than {MAX_PROMPT_CHARS} characters")
+    return text
+
+
+Clean = BeforeValidator(_cleaned)
+Text = Annotated[str, StringConstraints(max_length=MAX_PROMPT_CHARS), Clean, AfterValidator(_plain)]
 Prompt = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_PROMPT_CHARS, strip_whitespace=True),
+    Clean,
     AfterValidator(_plain),
 ]
-ShortText = Annotated[str, StringConstraints(max_length=100), AfterValidator(_plain)]
+ShortText = Annotated[str, StringConstraints(max_length=100), Clean, AfterValidator(_plain)]
 Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
 Options = Annotated[dict[str, Any], AfterValidator(_storable)]

@@ -17,14 +17,31 @@ NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
     f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000)
 )
 UNWANTED = re.compile(f"[{CONTROLS}{DIRECTION}{BROKEN}{NONCHARACTERS}]")
+MAX_MARKS = 30
+"""Of one character, as in Unicode's stream-safe format: NFC takes quadratic time over a crowd of combining marks."""
+# Where there may be more: marks are neither letters nor spaces, and one stands for two at most.
+MANY_MARKS = re.compile(r"\w?[^\w\s\x00-\u02ff]{12,}")
 
 
 def clean_text(text: str) -> str:
     """`text` in NFC without control, direction and half characters and noncharacters; tab and newline stay.
 
-    Every way of ending a line becomes a newline. Cleaning what is clean changes nothing.
+    Every way of ending a line becomes a newline, and no character keeps more than `MAX_MARKS` combining marks.
+    Cleaning what is clean changes nothing.
     """
-    return unicodedata.normalize("NFC", UNWANTED.sub("", NEW_LINES.sub("\n", text)))
+    seen = UNWANTED.sub("", NEW_LINES.sub("\n", text))
+    return unicodedata.normalize("NFC", MANY_MARKS.sub(_with_few_marks, seen))
+
+
+def _with_few_marks(run: re.Match[str]) -> str:
+    kept: list[str] = []
+    marks = 0
+    for char in run[0]:
+        parts = unicodedata.normalize("NFD", char)
+        marks = marks + len(parts) if unicodedata.combining(parts[0]) else len(parts) - 1
+        if marks <= MAX_MARKS:
+            kept.append(char)
+    return "".join(kept)
 
 
 def clean_line(text: str, *, max_chars: int = 200) -> str:

@@ -79,6 +79,11 @@ def encode(
     return _pillow(pixels, "WEBP", quality=WEBP_QUALITY, exif=exif, xmp=packet)
 
 
+def with_label(png: bytes, label: Label) -> bytes:
+    """A PNG with the machine-made label put in."""
+    return _with_chunks(png, _png_chunks(None, label))
+
+
 def thumbnail(picture: bytes | NDArray[np.uint8], limits: decoding.Limits | None = None) -> bytes:
     """A WebP of at most 512 pixels along the longest side, never enlarged and without metadata.
 

@@ -46,6 +46,12 @@ def of_upload(media_id: uuid.UUID, *, file_format: str) -> tuple[str, str]:
     return f"{stem}.{file_format}", f"{stem}.thumbnail.webp"
 
 
+def of_bare_copy(key: str) -> tuple[str, str]:
+    """The keys of a generated picture's copy without settings and of that copy's hash; they exist once asked for."""
+    stem, _, file_format = key.rpartition(".")
+    return f"{stem}.bare.{file_format}", f"{stem}.bare.sha256"
+
+
 DOOM = text(
     """
     INSERT INTO doomed_files (key, due_at)

@@ -12,6 +12,7 @@ from tintype import errors, logs, storage
 from tintype.accounts.actors import Actor
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
+from tintype.intake.text import clean_text
 from tintype.media import decoding, encoding, files, recall
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.tables import Media
@@ -130,12 +131,12 @@ async def add_upload(session: WriteSession, actor: Actor, upload: Upload) -> Med
 
 
 def _storable(value: Any) -> Any:
-    """What a stranger wrote into a file, without the NUL characters that PostgreSQL cannot keep."""
+    """What a stranger wrote into a file, as it may be stored and shown."""
     match value:
         case str():
-            return value.replace("\0", "")
+            return clean_text(value)
         case dict():
-            return {name: _storable(item) for name, item in cast("dict[str, Any]", value).items()}
+            return {clean_text(name): _storable(item) for name, item in cast("dict[str, Any]", value).items()}
         case list():
             return [_storable(item) for item in cast("list[Any]", value)]
         case _:
@@ -157,6 +158,6 @@ async def get(session: ReadSession | WriteSession, actor: Actor, media_id: uuid.
 
 
 async def keys_of_generation(session: WriteSession, generation_id: uuid.UUID) -> tuple[str, ...]:
-    """The storage keys of a generation's pictures and thumbnails."""
+    """The storage keys of a generation's pictures, thumbnails and copies without settings, made or not."""
     rows = await session.execute(select(Media.key, Media.thumbnail_key).where(Media.generation_id == generation_id))
-    return tuple(key for row in rows for key in row)
+    return tuple(key for row in rows for key in (*row, *files.of_bare_copy(row.key)))

@@ -1,7 +1,7 @@
 """Pictures: upload, metadata, bytes with ranges and ETags."""
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
@@ -13,6 +13,7 @@ from tintype.api.writes import write
 from tintype.db import session as db
 from tintype.db.session import WriteSession
 from tintype.generations.schemas import MediaRead
+from tintype.media import bare_copies
 from tintype.media import operations as media
 from tintype.media.tables import Media
 from tintype.storage import signing
@@ -22,6 +23,14 @@ router = APIRouter(prefix="/api/media", tags=["media"])
 Header256 = Annotated[str | None, Header(max_length=256)]
 Signature = Annotated[str | None, Query(max_length=200)]
 Expires = Annotated[str | None, Query(max_length=20)]
+Without = Annotated[
+    Literal["settings"] | None,
+    Query(
+        description="`settings`: the same pixels in a second file that holds neither prompt nor settings, labelled and "
+        "signed as the first; of generated pictures only. A signed link opens both files: to keep the prompt to "
+        "yourself give the file away, not the link."
+    ),
+]
 
 
 class LinkIncompleteError(errors.TintypeError):
@@ -94,13 +103,28 @@ async def content(
     if_range: Header256 = None,
     expires: Expires = None,
     signature: Signature = None,
+    without: Without = None,
 ) -> Response:
-    """The picture's bytes; honours Range, If-Range and If-None-Match."""
+    """The picture's bytes, with or `without` prompt and settings in them; honours Range, If-Range and If-None-Match."""
     _check_link(request, context, expires, signature)
     async with db.reading(context.database) as session:
         row = await media.get(session, actor, media_id)
     wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
-    return await _bytes(request, context, row, row.key, row.sha256, row.content_type, wanted)
+    key, sha256 = row.key, row.sha256
+    if without:
+        copy = await _copy_without_settings(context, row)
+        key, sha256 = copy.key, copy.sha256
+    return await _bytes(request, context, row, key, sha256, row.content_type, wanted)
+
+
+async def _copy_without_settings(context: Context, row: Media) -> bare_copies.Copy:
+    """A picture's second file, made when first asked for; that holds it in memory, as an upload does."""
+    found = await bare_copies.find(context.store, row)
+    if found is not None:
+        return found
+    async with context.uploads:
+        issuer = await context.issuing.open()
+        return await bare_copies.make(context.database, context.store, row, issuer)
 
 
 @router.head("/{media_id}/thumbnail", include_in_schema=False)
