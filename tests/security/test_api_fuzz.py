@@ -38,7 +38,13 @@ CHECKS = [
 ]
 DOCUMENT = app.create(url="postgresql://nobody@nowhere/nothing", home=Path(), api=Api()).openapi()
 OPERATIONS = [f"{method.upper()} {path}" for path, methods in DOCUMENT["paths"].items() for method in methods]
-ANYTHING_FITS = {"GET /api/models/{model_id}", "GET /api/styles", "GET /health", "GET /health/detailed"}
+ANYTHING_FITS = {
+    "GET /api/models/{model_id}",
+    "GET /api/styles",
+    "GET /api/verdicts/counts",
+    "GET /health",
+    "GET /health/detailed",
+}
 MODES = {"as documented": GenerationMode.POSITIVE, "otherwise": GenerationMode.NEGATIVE}
 
 
