@@ -154,7 +154,8 @@ def test_ctrl_c_ends_the_wait_for_others_and_what_they_want_is_drawn_next_time(h
     assert process.returncode == 0, said
     process, said = up(home)
     address = READY.search(said)[1]
-    assert read(address, theirs)["status"] in ("queued", "processing")
+    # in line, on its way, or on a quick machine done already; never lost
+    assert read(address, theirs)["status"] in ("queued", "processing", "completed")
     interrupt(process)
 
 
