@@ -16,7 +16,7 @@ import pytest
 
 from tintype.db import embedded, privileges
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a server under another account")
 
 STARTER = """
 import pathlib, sys

@@ -1,22 +1,18 @@
 """`tintype doctor`, and what only root meets: a home nobody else may enter, and databases left behind by one."""
 
 import datetime as dt
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests import certificates
+from tests.db.servers import as_root
 from tests.end_to_end.commands import COMMAND, environment, interrupt, up
 from tests.processes import PLUGINS
 from tintype.db import privileges
 from tintype.media.provenance import credentials, own_certificate
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what only root can do")
 
 
 def doctor(home: Path, **more: str) -> "subprocess.CompletedProcess[str]":

@@ -70,6 +70,25 @@ async def test_a_text_in_the_models_own_options_is_looked_at_too(studio):
     assert answer.json()["errors"][0]["loc"] == ["body", "options"]
 
 
+@pytest.mark.parametrize("where", ["prompt", "options"])
+async def test_words_that_only_a_text_detector_understands_never_reach_a_provider(new_studio, tmp_path, where):
+    environment = {**lean_environment(tmp_path), "SCRIPTED_WORD": "frobnicate"}
+    studio = await new_studio(workers=1, environment=environment)
+    manifest = studio.home / "models" / "scripted" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"noise": {', '"caption": {"type": "string"}, "noise": {'))
+    await asyncio.sleep(0.5)
+    fine = await studio.wait((await studio.generate("a boat", seed=HARMLESS, options={"caption": "a ship"}))["id"])
+    assert fine["status"] == "completed", fine["error"]
+    words = "please frobnicate the boat"
+    said = {"prompt": words} if where == "prompt" else {"prompt": "a boat", "options": {"caption": words}}
+    asked = await studio.generate(**said)
+    failed = await studio.wait(asked["id"])
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "content_blocked")
+    assert studio.notes(asked["id"]) == []
+    blocked = await rows(studio, "SELECT * FROM verdicts WHERE is_blocked")
+    assert [(one["stage"], one["detectors"]) for one in blocked] == [("prompt", ["words", "colours"])]
+
+
 async def test_a_blocked_output_leaves_no_file_row_or_event_and_ends_its_batch(studio):
     asked = await studio.generate(seed=MAGENTA - 1, num_images=4, options={"picture_s": 0.2})
     failed = await studio.wait(asked["id"])

@@ -31,7 +31,7 @@ RESAMPLING: Mapping[int, pictures.Resample] = {
 """Pillow's numbers, as preprocessor_config.json writes them."""
 
 
-class ImageClassifier:
+class ImageClassifier(pictures.SeesPicturesOnly):
     """Scores a picture by what the network says of the whole and of each tile; the highest counts.
 
     One picture is computed at a time, whatever the number of threads that ask.
@@ -55,18 +55,9 @@ class ImageClassifier:
         self._lock = threading.Lock()
 
     @property
-    def text_labels(self) -> frozenset[Label]:
-        """None: it sees pictures only."""
-        return frozenset()
-
-    @property
     def image_labels(self) -> frozenset[Label]:
         """What its classes speak of."""
         return scoring.labels_of(self._described.labels)
-
-    def score_text(self, text: str) -> Mapping[Label, float]:
-        """Nothing: it sees pictures only."""
-        return {}
 
     def score_image(self, pixels: NDArray[np.uint8]) -> Mapping[Label, float]:
         """The score per label.

@@ -18,7 +18,7 @@ MOST_CANDIDATES = 1000
 """Of more boxes than that the surest count: a network that finds everything everywhere must not take minutes."""
 
 
-class OnnxBoxes:
+class OnnxBoxes(pictures.SeesPicturesOnly):
     """Finds things in the whole picture and in its tiles, each once; a label scores as its surest box."""
 
     def __init__(self, *, name: str, network: OnnxNetwork, described: OnnxBoxesDescription) -> None:
@@ -27,18 +27,9 @@ class OnnxBoxes:
         self._described = described
 
     @property
-    def text_labels(self) -> frozenset[Label]:
-        """None: it sees pictures only."""
-        return frozenset()
-
-    @property
     def image_labels(self) -> frozenset[Label]:
         """What its classes speak of."""
         return frozenset(self._described.labels.values())
-
-    def score_text(self, text: str) -> Mapping[Label, float]:
-        """Nothing: it sees pictures only."""
-        return {}
 
     def score_image(self, pixels: NDArray[np.uint8]) -> Mapping[Label, float]:
         """Per label, how sure its surest box is: 0.5 at the threshold, 0 where there is none.

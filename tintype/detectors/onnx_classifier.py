@@ -14,7 +14,7 @@ from tintype.detectors.onnx_network import OnnxNetwork
 from tintype.safety.contract import Label
 
 
-class OnnxClassifier:
+class OnnxClassifier(pictures.SeesPicturesOnly):
     """Scores a picture by what the network says of the whole and of each tile; the highest counts."""
 
     def __init__(self, *, name: str, network: OnnxNetwork, described: OnnxClassifierDescription) -> None:
@@ -23,18 +23,9 @@ class OnnxClassifier:
         self._described = described
 
     @property
-    def text_labels(self) -> frozenset[Label]:
-        """None: it sees pictures only."""
-        return frozenset()
-
-    @property
     def image_labels(self) -> frozenset[Label]:
         """What its classes speak of."""
         return scoring.labels_of(self._described.labels)
-
-    def score_text(self, text: str) -> Mapping[Label, float]:
-        """Nothing: it sees pictures only."""
-        return {}
 
     def score_image(self, pixels: NDArray[np.uint8]) -> Mapping[Label, float]:
         """The score per label.

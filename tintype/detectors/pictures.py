@@ -1,6 +1,7 @@
 """Pictures on their way into a detector: checked, looked at whole and in parts, and turned into its input."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -10,6 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from tintype.errors import InvalidRequestError
+from tintype.safety.contract import Label
 
 Resample = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 Channel = Annotated[float, Field(allow_inf_nan=False)]
@@ -22,6 +24,19 @@ class PictureUnfitError(InvalidRequestError):
     """A picture for a detector is not uint8 RGB of shape [height, width, 3]."""
 
     code = "picture_unfit"
+
+
+class SeesPicturesOnly:
+    """The half of a detector that has nothing to say of texts."""
+
+    @property
+    def text_labels(self) -> frozenset[Label]:
+        """None: it is never asked about a text."""
+        return frozenset()
+
+    def score_text(self, text: str) -> Mapping[Label, float]:
+        """Nothing."""
+        return {}
 
 
 class Input(BaseModel):

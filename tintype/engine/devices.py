@@ -55,6 +55,7 @@ def choose(configured: str) -> Device:
 def _require(name: str) -> None:
     try:
         torch.empty(1, device=name)
+    # What torch raises depends on the device it lacks: a driver's fault, a build without CUDA, an unknown back end.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise DeviceMissingError(name, str(error).splitlines()[0]) from error
 

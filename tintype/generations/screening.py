@@ -1,6 +1,7 @@
 """The words of a request, looked at before anything is kept; and who was refused too often to be heard at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from tintype import safety
@@ -12,7 +13,35 @@ from tintype.safety import Facts, Stage
 from tintype.verdicts import operations as verdicts
 
 
-async def let_through(session: WriteSession, actor: Actor, model: Model, parameters: dict[str, Any]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """A text that a model would get, where it stands in the request, and what is to be avoided beside it."""
+
+    field: str
+    text: str
+    negative: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """What the hash of a verdict is taken of."""
+        return f"{self.text}\0{self.negative}".encode()
+
+
+def words_of(parameters: Mapping[str, Any]) -> list[Words]:
+    """Every text in resolved parameters that a model would get: the styled prompt, and all inside its own options."""
+    drawn = parameters["drawn"]
+    prompt = Words(field="prompt", text=drawn["prompt"], negative=drawn["negative_prompt"])
+    return [prompt, *(Words(field="options", text=text) for text in _texts(parameters["options"]))]
+
+
+def facts_of(model: Model, stage: Stage) -> Facts:
+    """What is known of a picture made from words alone: no picture is in its lineage."""
+    return Facts(
+        stage=stage, has_person_source=False, has_foreign_source=False, model_draws_people=model.can_draw_people
+    )
+
+
+async def let_through(session: WriteSession, actor: Actor, model: Model, parameters: Mapping[str, Any]) -> None:
     """Look at the words a model would get, styles and options included.
 
     A refusal is on record even though the caller's transaction is rolled back; the words are not.
@@ -22,25 +51,20 @@ async def let_through(session: WriteSession, actor: Actor, model: Model, paramet
         safety.BlockedError: the words ask for what is not made here.
     """
     await verdicts.check_not_paused(session, actor)
-    facts = Facts(
-        stage=Stage.PROMPT,
-        has_person_source=False,
-        has_foreign_source=False,
-        model_draws_people=model.can_draw_people,
-    )
-    drawn = parameters["drawn"]
-    texts = [("prompt", drawn["prompt"], drawn["negative_prompt"])]
-    texts += [("options", text, "") for text in _texts(parameters["options"])]
-    for field, text, negative in texts:
-        content = f"{text}\0{negative}".encode()
-        try:
-            verdict = safety.screen_text(text, facts, negative=negative, field=field)
-        except safety.BlockedError as blocked:
-            refused = verdicts.judged(blocked.verdict, content)
-            db.note_on_rollback(session, lambda later: verdicts.record(later, actor.id, [refused]))  # noqa: B023  raised at once
-            raise
-        if any(verdict.scores.values()):
-            await verdicts.record(session, actor.id, [verdicts.judged(verdict, content)])
+    facts = facts_of(model, Stage.PROMPT)
+    for words in words_of(parameters):
+        await _look_at(session, actor, words, facts)
+
+
+async def _look_at(session: WriteSession, actor: Actor, words: Words, facts: Facts) -> None:
+    try:
+        verdict = safety.screen_text(words.text, facts, negative=words.negative, field=words.field)
+    except safety.BlockedError as blocked:
+        refused = verdicts.judged(blocked.verdict, words.content)
+        db.note_on_rollback(session, lambda later: verdicts.record(later, actor.id, [refused]))
+        raise
+    if any(verdict.scores.values()):
+        await verdicts.record(session, actor.id, [verdicts.judged(verdict, words.content)])
 
 
 def _texts(value: object) -> Iterator[str]:

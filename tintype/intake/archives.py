@@ -41,7 +41,8 @@ ARCHIVES = (
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # macOS adds these to every archive it makes; they hold nothing of the user's.
 PASSED_OVER = ("__MACOSX/",)
-# What the two readers raise on bytes that lie about themselves.
+# What the two readers raise on bytes that lie about themselves; zipfile says NotImplementedError of a compression,
+# an encryption or a version that it does not know.
 DAMAGED = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error, OSError, EOFError, ValueError, KeyError),
     *(NotImplementedError, RuntimeError, OverflowError, IndexError, AttributeError, TypeError),

@@ -7,6 +7,7 @@ link.
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -90,9 +91,8 @@ def _create(path: Path) -> None:
             file.write(secrets.token_bytes(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        os.link(aside, path)
-    except FileExistsError:
-        pass  # another process was first; its key is the key
+        with contextlib.suppress(FileExistsError):  # another process was first: its key is the key
+            os.link(aside, path)
     finally:
         aside.unlink()
 

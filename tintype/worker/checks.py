@@ -8,7 +8,9 @@ from tintype import safety
 from tintype.catalog.operations import Model
 from tintype.db import session as db
 from tintype.db.session import Database
+from tintype.generations import screening
 from tintype.generations.claims import Claim
+from tintype.generations.screening import Words
 from tintype.providers.contract import Output
 from tintype.safety import Detectors, Facts, Stage, Verdict
 from tintype.verdicts import operations as verdicts
@@ -23,24 +25,26 @@ class Checks:
     detectors: Detectors
 
     async def let_words_through(self, claim: Claim, model: Model) -> list[Judged]:
-        """Judge a prompt with the text detectors, where there are any; the API asked the word floor only.
+        """Judge a request's words with the text detectors, where there are any; the API asked the word floor only.
 
-        Returns the verdict to record when the generation completes; a refusal is recorded here.
+        Returns the verdicts to record when the generation completes; a refusal is recorded here.
 
         Raises:
-            safety.BlockedError: it asks for what is not made here.
-            safety.SafetyUnavailableError: a detector cannot judge it right now.
+            safety.BlockedError: they ask for what is not made here.
+            safety.SafetyUnavailableError: a detector cannot judge them right now.
         """
-        facts = _facts(Stage.PROMPT, model)
+        facts = screening.facts_of(model, Stage.PROMPT)
         if not facts.needs_detector or not any(each.text_labels for each in self.detectors.ready.values()):
             return []
-        drawn = claim.parameters["drawn"]
-        words, negative = drawn["prompt"], drawn["negative_prompt"]
+        return [await self._judge_words(claim, words, facts) for words in screening.words_of(claim.parameters)]
 
+    async def _judge_words(self, claim: Claim, words: Words, facts: Facts) -> Judged:
         def judge() -> Verdict:
-            return safety.screen_text(words, facts, negative=negative, detectors=self.detectors)
+            return safety.screen_text(
+                words.text, facts, negative=words.negative, field=words.field, detectors=self.detectors
+            )
 
-        return [await self._judged(claim, judge, f"{words}\0{negative}".encode())]
+        return await self._judged(claim, judge, words.content)
 
     async def let_picture_through(self, claim: Claim, model: Model, output: Output) -> list[Judged]:
         """Judge a picture that was made; one that no detector needs to see passes at once.
@@ -51,7 +55,7 @@ class Checks:
             safety.BlockedError: it may not be made.
             safety.SafetyUnavailableError: no detector can judge it right now.
         """
-        facts = _facts(Stage.OUTPUT, model)
+        facts = screening.facts_of(model, Stage.OUTPUT)
         if not facts.needs_detector:
             return []
 
@@ -70,9 +74,3 @@ class Checks:
                 lambda session: verdicts.record(session, claim.owner_id, [refused], generation_id=claim.id),
             )
             raise
-
-
-def _facts(stage: Stage, model: Model) -> Facts:
-    return Facts(
-        stage=stage, has_person_source=False, has_foreign_source=False, model_draws_people=model.can_draw_people
-    )

@@ -6,7 +6,8 @@ Options: `step_s` (time of one step), `fail_times` (retryable failures before it
 `die_after` (end the process once this many pictures are stored), `picture_s` (pause after each), `noise` (draw noise,
 which makes large files).
 Beside it is a stand-in detector: pure magenta is what may not be made, orange a person; while the file that
-SCRIPTED_DETECTOR names is there, it fails when asked.
+SCRIPTED_DETECTOR names is there, it fails when asked. Where SCRIPTED_WORD names a word, it reads texts as well and
+takes that one for what may not be asked for.
 While the file that SCRIPTED_DEVICE names is there, the device is broken: every step fails and the provider says so.
 Every run and step is noted in that file as one JSON line with the clock, which is how tests and benchmarks see inside.
 """
@@ -151,11 +152,18 @@ def detector() -> "Colours":
 class Colours:
     """A detector for which harmless colours stand: magenta for what may not be made, orange for a person."""
 
-    text_labels: frozenset[Label] = frozenset()
     image_labels = frozenset({Label.SEXUAL, Label.PERSON})
 
+    def __init__(self) -> None:
+        self._word = os.environ.get("SCRIPTED_WORD")
+
+    @property
+    def text_labels(self) -> frozenset[Label]:
+        return frozenset({Label.SEXUAL}) if self._word else frozenset()
+
     def score_text(self, text: str) -> dict[Label, float]:
-        raise NotImplementedError
+        assert self._word, "it promises no label of texts, so it must not be asked about one"
+        return {Label.SEXUAL: float(self._word in text)}
 
     def score_image(self, pixels: np.ndarray) -> dict[Label, float]:
         breaks_by = os.environ.get("SCRIPTED_DETECTOR")
