@@ -12,8 +12,23 @@ from tintype.errors import SetupError
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Task = Literal["text_to_image", "image_to_image", "inpaint", "upscale", "text_to_video", "image_to_video"]
-Kind = Literal["checkpoint", "lora", "vae", "controlnet", "motion", "upscaler", "detector", "translator"]
+Task = Literal[
+    "text_to_image", "image_to_image", "inpaint", "upscale", "remove_background", "text_to_video", "image_to_video"
+]
+Kind = Literal[
+    "checkpoint",
+    "lora",
+    "vae",
+    "controlnet",
+    "style_adapter",
+    "embedding",
+    "preprocessor",
+    "background_remover",
+    "motion",
+    "upscaler",
+    "detector",
+    "translator",
+]
 Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner"]
 
 

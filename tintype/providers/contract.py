@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Task = Literal["text_to_image"]
+Task = Literal["text_to_image", "image_to_image", "inpaint", "upscale", "remove_background"]
 SeedMode = Literal["fast", "bucket", "strict"]
+ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,10 +28,59 @@ class ModelFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Control:
+    """A picture that steers where things go: `pixels` uint8 RGB [height, width, 3], of any size.
+
+    It acts from `start` to `end` (fractions of all steps) with `strength` (1 is as trained). `is_ready` says that it
+    is a drawing of edges, depths or poses already; otherwise the provider makes one of the photograph it is.
+    """
+
+    type: ControlType
+    model: ModelFiles
+    pixels: "NDArray[np.uint8]"
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    is_ready: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lora:
+    """A LoRA and how strongly it acts; 1 is as trained, negative turns it round."""
+
+    model: ModelFiles
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hires:
+    """A second pass over the picture enlarged `scale` times; `strength` is how much of it is drawn anew."""
+
+    scale: float
+    steps: int
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refiner:
+    """A second model that takes over once `switch_at` (a fraction) of all steps is done."""
+
+    model: ModelFiles
+    switch_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """One unit of work; every value is resolved, nothing is left to chance.
 
     `seeds` holds one seed per picture: picture `i` must not depend on how many others were asked for with it.
+
+    `source` is the picture to work on, uint8 RGB [height, width, 3], already of the request's width and height except
+    where it is to be upscaled `scale` times. `mask` is uint8 [height, width]: 255 is drawn anew, 0 stays, between is
+    blended; outpainting is inpainting on a canvas that was enlarged before. `strength` says how much of the source is
+    drawn anew, 0 to 1. `style_image` gives its style, uint8 RGB of any size. `companions` are models that a part of
+    the request needs beside its own: by role, such as `vae` or `style_adapter`. `on_behalf_of` names whose work it
+    is, for fairness among what a provider holds; it says nothing of who that is.
     """
 
     id: str
@@ -45,6 +95,18 @@ class GenerationRequest:
     guidance_scale: float
     sampler: str
     seed_mode: SeedMode = "fast"
+    source: "NDArray[np.uint8] | None" = None
+    mask: "NDArray[np.uint8] | None" = None
+    strength: float = 1.0
+    scale: int = 1
+    controls: tuple[Control, ...] = ()
+    style_image: "NDArray[np.uint8] | None" = None
+    style_strength: float = 0.6
+    loras: tuple[Lora, ...] = ()
+    hires: Hires | None = None
+    refiner: Refiner | None = None
+    companions: Mapping[str, ModelFiles] = field(default_factory=dict[str, ModelFiles])
+    on_behalf_of: str = ""
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
@@ -65,10 +127,22 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """Picture `index` of the request: `pixels` are uint8 RGB, shape [height, width, 3]."""
+    """Picture `index` of the request: `pixels` are uint8 RGB, shape [height, width, 3].
+
+    `alpha`, uint8 [height, width], comes with a picture whose background was removed.
+    """
 
     index: int
     seed: int
+    pixels: "NDArray[np.uint8]"
+    alpha: "NDArray[np.uint8] | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What picture `index` looks like so far, small: uint8 RGB [height, width, 3]. Judged before anybody sees it."""
+
+    index: int
     pixels: "NDArray[np.uint8]"
 
 
