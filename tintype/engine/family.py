@@ -1,0 +1,159 @@
+"""What the engine asks of a family of models: an outline that needs no weights, and a loaded model that has them.
+
+A picture's way: `Outline.phases` says how much work it is and with what it can share a step; once it is its turn,
+`Loaded.begin` reads the words and draws the noise; each tick `engine.ticks` gives the lines of several pictures to
+`Loaded.predict` at once; `Loaded.finish` makes pixels of the last latents. Everything but `predict` sees one picture
+alone, so that no other picture can change it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tintype.engine.devices import Device
+from tintype.engine.samplers.rows import Sampled
+from tintype.engine.scheduling.schedule import Phase
+from tintype.providers.contract import GenerationRequest, ModelFiles
+
+Words = Mapping[str, Tensor]
+"""What a network reads beside the sample, by the names of its arguments; every tensor's first dimension is 1."""
+
+NOTHING: Words = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A LoRA at work in one line: `name` is what the loaded model knows it by."""
+
+    name: str
+    weight: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering:
+    """A control at work: the network it goes through, its picture [1, 3, height, width] in 0 to 1, its strength.
+
+    It acts while the share of steps done is from `start` up to `end`.
+    """
+
+    network: str
+    picture: Tensor
+    strength: float
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One line of the batch a network is given: a picture's sample, with its words or without.
+
+    `sample` is scaled for the network. `beside` holds the further channels of an inpainting network, `style` what a
+    style picture turned into.
+    """
+
+    sample: Tensor
+    timestep: float
+    words: Words
+    guidance_scale: float = 1.0
+    beside: Tensor | None = None
+    style: Words = field(default_factory=dict[str, Tensor])
+    steering: tuple[Steering, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """What inpainting keeps: after every step the sample is `mask` of itself and the rest of `clean` under `noise`.
+
+    All three have the shape of the latents, or can be broadcast to it; 1 in the mask is drawn anew.
+    """
+
+    mask: Tensor
+    clean: Tensor
+    noise: Tensor
+
+
+@dataclass(kw_only=True)
+class Drawing:
+    """A picture in the making. `without_words` is None where nothing is guided: then a step takes one line, not two."""
+
+    sampled: Sampled
+    words: Words
+    without_words: Words | None
+    guidance_scale: float
+    beside: Tensor | None = None
+    blend: Blend | None = None
+    style: Words = field(default_factory=dict[str, Tensor])
+    steering: tuple[Steering, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
+
+
+class Outline(Protocol):
+    """A model as far as it is known without its weights. Cheap to make; reads configuration and tokenizer only."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """What its weights take on the device."""
+        ...
+
+    def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
+        """The stretches of work of each picture of the request, in order.
+
+        Raises:
+            ProviderError: the model cannot do what is asked for; says what to leave out.
+        """
+        ...
+
+    def activation_bytes(self, request: GenerationRequest) -> int:
+        """What one line of one step takes on the device beside the weights, about."""
+        ...
+
+    def load(self, device: Device) -> "Loaded":
+        """The model with its weights on the device.
+
+        Raises:
+            ModelBrokenError: its files cannot be used.
+            OutOfMemoryError: the device's memory does not suffice.
+        """
+        ...
+
+
+class Loaded(Protocol):
+    """A model on a device."""
+
+    def begin(self, request: GenerationRequest, seed: int) -> Drawing:
+        """The first phase of a picture: words read, noise drawn from `seed` alone, source and mask encoded."""
+        ...
+
+    def go_on(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
+        """The next phase of a picture: enlarged, or taken over from another model. `phase` counts from 0."""
+        ...
+
+    def predict(self, lines: Sequence[Line]) -> Tensor:
+        """One evaluation of the network over all lines: [lines, ...] in float32, as the sample's layout is."""
+        ...
+
+    def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
+        """The guided prediction of one picture; mostly `without + scale * (with - without)`."""
+        ...
+
+    def finish(self, drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
+        """The picture of the last latents: uint8 RGB [height, width, 3]."""
+        ...
+
+    def offload(self, device: Device) -> None:
+        """Move the weights to another device, or to host memory."""
+        ...
+
+
+class Kind(Protocol):
+    """A family: makes outlines of model folders and single files."""
+
+    def __call__(self, files: ModelFiles, folder: Path) -> Outline:
+        """The outline of a model of this family."""
+        ...
