@@ -169,6 +169,10 @@ class Engine(Group):
 
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`.")
     threads: int = Field(default=0, ge=0, le=256, description="Compute threads on CPU; 0 measures and chooses.")
+    concurrency: int = Field(default=16, ge=1, le=256, description="Requests the engine has in work at once.")
+    memory_bytes: int = Field(
+        default=0, ge=0, description="Memory of the device to use; 0 takes nine tenths of what is free at the start."
+    )
 
 
 class Intake(Group):

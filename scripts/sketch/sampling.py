@@ -53,8 +53,13 @@ def sample(
     guidance: float = GUIDANCE,
     width: int = 128,
     height: int = 128,
+    source: np.ndarray | None = None,
+    strength: float = 1.0,
 ) -> np.ndarray:
-    """Give N x height x width x 3 bytes; each picture depends on its own sentence and seed only."""
+    """Give N x height x width x 3 bytes; each picture depends on its own sentence and seed only.
+
+    With `source`, height x width x 3 bytes, the last `strength` of the steps draw it over.
+    """
     channels, factor = sketch.transformer.config.in_channels, autoencoder.FACTOR
     shape = (1, channels, height // factor, width // factor)
     latents = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -62,7 +67,13 @@ def sample(
     text = sketch.text_encoder(input_ids=ids)
     scheduler = FlowMatchEulerDiscreteScheduler.from_config(sketch.scheduler_config)
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist())
-    for time in scheduler.timesteps:
+    config = sketch.vae.config
+    first = int(steps - min(steps * strength, steps))
+    if source is not None:
+        pixels = torch.from_numpy(source).permute(2, 0, 1)[None].float() / 127.5 - 1
+        clean = (sketch.vae.encode(pixels).latents - config.shift_factor) * config.scaling_factor
+        latents = scheduler.scale_noise(clean, scheduler.timesteps[first : first + 1], latents)
+    for time in scheduler.timesteps[first:]:
         velocity = sketch.transformer(
             hidden_states=torch.cat([latents, latents]),
             encoder_hidden_states=text.last_hidden_state,
@@ -71,5 +82,4 @@ def sample(
         ).sample
         free, led = velocity.chunk(2)
         latents = scheduler.step(free + guidance * (led - free), time, latents).prev_sample
-    config = sketch.vae.config
     return autoencoder.to_bytes(sketch.vae.decode(latents / config.scaling_factor + config.shift_factor).sample)

@@ -1,16 +1,9 @@
 """What the errors of torch mean: a shortage, a broken device, or simply wrong work."""
 
-import threading
-from pathlib import Path
-
 import pytest
 import torch
 
-from tintype.engine import faults, runner
-from tintype.engine.families.sketch import Sketch
-from tintype.providers.contract import GenerationRequest, ModelFiles
-
-BUILTIN = Path(__file__).parents[2] / "tintype" / "catalog" / "builtin" / "sketch"
+from tintype.engine import faults
 
 
 def raised(error: BaseException) -> BaseException:
@@ -59,28 +52,3 @@ def test_a_broken_device_is_named_with_what_to_do_and_the_job_may_go_elsewhere(e
 @pytest.mark.parametrize("error", [RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("CUDA error")])
 def test_any_other_error_stays_what_it_is(error):
     assert raised(error) is error
-
-
-def test_the_memory_of_the_failed_step_is_free_when_it_is_tried_again(monkeypatch: pytest.MonkeyPatch):
-    engine = runner.Runner(device="cpu", threads=1)
-    files = ModelFiles(id="sketch", family="sketch", folder=str(BUILTIN))
-    advance, freed = Sketch.advance, []
-    drawings: list[object] = []
-
-    def scarce(self: Sketch, drawing: object) -> None:
-        import weakref
-
-        if not drawings:
-            drawings.append(weakref.ref(drawing))
-            raise torch.OutOfMemoryError
-        advance(self, drawing)
-
-    free = engine._free
-    monkeypatch.setattr(Sketch, "advance", scarce)
-    monkeypatch.setattr(engine, "_free", lambda *, keep: (free(keep=keep), freed.append(drawings[0]() is None)))
-    request = GenerationRequest(
-        id="one", task="text_to_image", model=files, prompt="a ring", negative_prompt="", width=64, height=64,
-        seeds=(7,), steps=2, guidance_scale=3.0, sampler="euler",
-    )  # fmt: skip
-    list(engine.run(request, threading.Event()))
-    assert freed == [True]

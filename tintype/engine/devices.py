@@ -31,6 +31,11 @@ class Device:
     dtype: torch.dtype
     label: str
 
+    @property
+    def is_host(self) -> bool:
+        """Whether it computes in the host's own memory."""
+        return self.name == "cpu"
+
 
 def choose(configured: str) -> Device:
     """The device to use; `auto` takes CUDA, then Apple's MPS, then the CPU.

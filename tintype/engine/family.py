@@ -8,7 +8,6 @@ alone, so that no other picture can change it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from tintype.engine.devices import Device
 from tintype.engine.samplers.rows import Sampled
-from tintype.engine.scheduling.schedule import Phase
-from tintype.providers.contract import GenerationRequest, ModelFiles
+from tintype.engine.scheduling.values import Phase
+from tintype.providers.contract import GenerationRequest
 
 Words = Mapping[str, Tensor]
 """What a network reads beside the sample, by the names of its arguments; every tensor's first dimension is 1."""
@@ -101,16 +100,17 @@ class Outline(Protocol):
         """What its weights take on the device."""
         ...
 
+    @property
+    def native_side(self) -> int:
+        """The side in pixels it was made for; for trials."""
+        ...
+
     def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
         """The stretches of work of each picture of the request, in order.
 
         Raises:
             ProviderError: the model cannot do what is asked for; says what to leave out.
         """
-        ...
-
-    def activation_bytes(self, request: GenerationRequest) -> int:
-        """What one line of one step takes on the device beside the weights, about."""
         ...
 
     def load(self, device: Device) -> "Loaded":
@@ -146,14 +146,6 @@ class Loaded(Protocol):
         """The picture of the last latents: uint8 RGB [height, width, 3]."""
         ...
 
-    def offload(self, device: Device) -> None:
-        """Move the weights to another device, or to host memory."""
-        ...
-
-
-class Kind(Protocol):
-    """A family: makes outlines of model folders and single files."""
-
-    def __call__(self, files: ModelFiles, folder: Path) -> Outline:
-        """The outline of a model of this family."""
+    def move(self, device_name: str) -> None:
+        """Move the weights to another device, such as "cpu" for host memory, and forget what was cached on this one."""
         ...

@@ -50,6 +50,21 @@ def components(
         ) from error
 
 
+def config(path: Path) -> dict[str, Any]:
+    """The values of a configuration file.
+
+    Raises:
+        ModelBrokenError: it is missing or no JSON object.
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelBrokenError(f"{path} cannot be read ({error}); `tintype doctor` checks its files") from error
+    if not isinstance(values, dict):
+        raise ModelBrokenError(f"{path} is not a JSON object; `tintype doctor` checks its files")
+    return cast("dict[str, Any]", values)
+
+
 def _quieten() -> None:
     """Their hints and progress bars are for people at a terminal; errors are raised all the same."""
     transformers.utils.logging.set_verbosity_error()

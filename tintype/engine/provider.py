@@ -1,40 +1,36 @@
-"""The engine as a provider: one thread computes, the event loop only hands over requests and takes results.
+"""The engine as a provider: its threads compute, the event loop only hands over requests and takes results.
 
-torch is imported in that thread, when the provider is made, so that the process answers at once.
+torch is imported in the engine's thread, when the provider is made, so that the process answers at once.
 """
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from tintype import logs, settings
+from tintype.engine import families
 from tintype.providers.contract import (
     Capability,
     Checkpoint,
     GenerationRequest,
     ModelFiles,
     Output,
+    Preview,
     Progress,
     ProviderError,
     Quote,
+    Task,
 )
 
 if TYPE_CHECKING:
+    from tintype.engine.job import Given
     from tintype.engine.runner import Runner
 
-FAMILIES = ("sketch",)
+TASKS: tuple[Task, ...] = ("text_to_image", "image_to_image", "inpaint")
 
 log = logs.get("engine")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The thread has nothing more to give; `error` says why when it did not simply finish."""
-
-    error: BaseException | None = None
 
 
 def create() -> "EngineProvider":
@@ -43,13 +39,24 @@ def create() -> "EngineProvider":
 
 
 class EngineProvider:
-    """Runs one request at a time on one device."""
+    """Runs many requests at once on one device, step by step."""
 
     def __init__(self, engine: settings.Engine) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._runner = self._thread.submit(_start, engine)
-        self._one_at_a_time = asyncio.Lock()
-        self._breakdown: str | None = None
+        self._concurrency = engine.concurrency
+        self._runner: Future[Runner] = Future()
+        self._thread = threading.Thread(target=self._serve, args=(engine,), name="engine", daemon=True)
+        self._thread.start()
+
+    def _serve(self, engine: settings.Engine) -> None:
+        try:
+            from tintype.engine.runner import Runner
+
+            runner = Runner(engine, settings.home())
+        except BaseException as error:  # noqa: BLE001  it is raised again where the runner is asked for
+            self._runner.set_exception(error)
+            return
+        self._runner.set_result(runner)
+        runner.serve()
 
     def capabilities(self) -> Capability:
         """What the engine can do; `devices` is empty until torch has been imported.
@@ -58,13 +65,14 @@ class EngineProvider:
         """
         complete = self._runner.done()
         error = self._runner.exception() if complete else None
+        runner = self._runner.result() if complete and error is None else None
         return Capability(
-            tasks=("text_to_image",),
-            families=FAMILIES,
-            concurrency=1,
-            devices=(self._runner.result().device.label,) if complete and error is None else (),
+            tasks=TASKS,
+            families=families.NAMES,
+            concurrency=self._concurrency,
+            devices=(runner.device.label,) if runner is not None else (),
             is_complete=complete,
-            problem=str(error) if error else self._breakdown,
+            problem=str(error) if error else runner.breakdown if runner is not None else None,
         )
 
     def quote(self, request: GenerationRequest) -> Quote:
@@ -72,37 +80,33 @@ class EngineProvider:
         return Quote(usd=0.0)
 
     async def prepare(self, model: ModelFiles) -> None:
-        """Load the model as soon as the thread is free."""
-        self._thread.submit(self._load, model)
-
-    def _load(self, model: ModelFiles) -> None:
-        try:
-            self._runner.result().load(model)
-        except ProviderError as error:
-            self._note(error)
-            log.error("model cannot be prepared", model=model.id, error=error.detail)
-
-    def _note(self, error: BaseException) -> None:
-        if isinstance(error, ProviderError) and error.code == "device_broken":
-            self._breakdown = error.detail
-            log.error("the device is out of use", error=error.detail)
+        """Load the model as soon as the engine's thread is free."""
+        self._runner.add_done_callback(lambda ready: ready.exception() or ready.result().prepare(model))
 
     async def generate(
         self, request: GenerationRequest, resume: str | None = None
-    ) -> AsyncIterator[Progress | Checkpoint | Output]:
-        """Make the pictures; closing the iterator stops the thread at its next step."""
-        async with self._one_at_a_time:
-            stop = threading.Event()
-            arrived: asyncio.Queue[Progress | Output | Ended] = asyncio.Queue()
-            running = self._start(request, stop, arrived)
-            try:
-                while not isinstance(item := await arrived.get(), Ended):
-                    yield item
-                if item.error is not None:
-                    raise item.error
-            finally:
-                stop.set()
-                await asyncio.shield(running)
+    ) -> AsyncIterator[Progress | Checkpoint | Output | Preview]:
+        """Make the pictures; closing the iterator drops them at the next tick.
+
+        Raises:
+            ProviderError: a picture cannot be made.
+        """
+        from tintype.engine.job import Ended, Job
+
+        runner = await asyncio.shield(asyncio.wrap_future(self._runner))  # a cancelled wait must not cancel the start
+        arrived: asyncio.Queue[Given] = asyncio.Queue()
+        job = Job(request=request, give=_into(arrived, asyncio.get_running_loop()))
+        runner.submit(job)
+        item: Given | None = None
+        try:
+            while not isinstance(item := await arrived.get(), Ended):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            if not isinstance(item, Ended):
+                runner.withdraw(job)
+                await asyncio.shield(_until_ended(arrived))
 
     async def cancel(self, token: str) -> None:
         """The engine has no work elsewhere."""
@@ -110,33 +114,18 @@ class EngineProvider:
 
     async def close(self) -> None:
         """Take no more work; what the thread is at ends with the process."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _start(
-        self,
-        request: GenerationRequest,
-        stop: threading.Event,
-        arrived: "asyncio.Queue[Progress | Output | Ended]",
-    ) -> "asyncio.Future[None]":
-        loop = asyncio.get_running_loop()
-
-        def give(item: Progress | Output | Ended) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, item)
-
-        def work() -> None:
-            try:
-                for item in self._runner.result().run(request, stop):
-                    give(item)
-            except BaseException as error:  # noqa: BLE001  it is raised again where the request is awaited
-                self._note(error)
-                give(Ended(error))
-            else:
-                give(Ended())
-
-        return asyncio.ensure_future(loop.run_in_executor(self._thread, work))
+        self._runner.add_done_callback(lambda ready: ready.exception() or ready.result().close())
 
 
-def _start(engine: settings.Engine) -> "Runner":
-    from tintype.engine.runner import Runner
+def _into(arrived: "asyncio.Queue[Given]", loop: asyncio.AbstractEventLoop) -> "Callable[[Given], None]":
+    def give(item: "Given") -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, item)
 
-    return Runner(device=engine.device, threads=engine.threads)
+    return give
+
+
+async def _until_ended(arrived: "asyncio.Queue[Given]") -> None:
+    from tintype.engine.job import Ended
+
+    while not isinstance(await arrived.get(), Ended):
+        pass

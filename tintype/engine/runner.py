@@ -1,101 +1,306 @@
-"""Runs one request in the engine's thread: tick by tick, as the schedule says, until done or told to stop."""
+"""The engine's thread: takes requests in, computes what the schedule says, gives pictures out.
 
-import gc
-import threading
-from collections.abc import Callable, Iterator
+Other threads only put notes into its inbox. The last stage of a picture, the autoencoder, runs in a thread of its own,
+so that the next step of the others need not wait for it.
+"""
+
+import itertools
+import queue
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from tintype import logs
-from tintype.engine import devices, faults
-from tintype.engine.families.sketch import Drawing, Sketch
-from tintype.engine.schedule import Schedule
-from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress
+from tintype import logs, settings
+from tintype.engine import costs_file, devices, faults, residents, ticks
+from tintype.engine.family import Drawing, Loaded
+from tintype.engine.finishing import Done, Finisher
+from tintype.engine.job import Job, Picture
+from tintype.engine.pace import Pace
+from tintype.engine.residents import Residents
+from tintype.engine.scheduling.costs import CostTable
+from tintype.engine.scheduling.residency import Swap
+from tintype.engine.scheduling.schedule import Schedule
+from tintype.engine.scheduling.values import Failure, Policy, Tick, Ticket
+from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress, ProviderError
 
-FAMILIES: dict[str, Callable[..., Sketch]] = {"sketch": Sketch}
+KEPT_EVERY_S = 30.0
+"""How often measured costs are written down."""
 
 log = logs.get("engine")
 
 
+class StoppedError(ProviderError):
+    """The engine has come to an end."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the engine stopped ({reason}); restart this worker", code="engine_stopped", retryable=True)
+
+
 class Runner:
-    """The loaded models of one device. Used by one thread."""
+    """Everything in work on one device. `submit`, `withdraw`, `prepare` and `close` may be called from any thread."""
 
-    def __init__(self, *, device: str, threads: int) -> None:
-        self.device = devices.choose(device)
-        self._threads = threads
-        self._models: dict[str, Sketch] = {}
+    def __init__(self, engine: settings.Engine, home: Path) -> None:
+        self.device = devices.choose(engine.device)
+        self.breakdown: str | None = None
+        policy = Policy(is_padding=not self.device.is_host)
+        self._costs_path = costs_file.path(home, self.device.label)
+        self._costs = costs_file.read(self._costs_path, CostTable(sizes=policy.sizes, is_padding=policy.is_padding))
+        self._schedule = Schedule(
+            residency=residents.measure(self.device, engine.memory_bytes), costs=self._costs, policy=policy
+        )
+        self._residents = Residents(self.device, self._schedule.residency)
+        self._pace = Pace(self.device)
+        self._finisher = Finisher(self.device)
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pictures: dict[int, Picture] = {}
+        self._numbers = itertools.count(1)
+        self._threads = engine.threads
+        self._has_chosen_threads = not self.device.is_host
+        self._kept_at_s = time.monotonic()
+        self._is_idle = True
+        self._is_closing = False
+
+    def submit(self, job: Job) -> None:
+        """Take a request in; what comes of it is given to the job."""
+        self._inbox.put(lambda: self._admit(job))
+
+    def withdraw(self, job: Job) -> None:
+        """Drop a request; it ends at the next tick."""
+        self._inbox.put(lambda: self._end(job))
+
+    def prepare(self, files: ModelFiles) -> None:
+        """Have a model loaded before it is asked for, where it fits beside what is loaded."""
+        self._inbox.put(lambda: self._prepare(files))
+
+    def close(self) -> None:
+        """End the thread's loop after the tick that runs."""
+        self._inbox.put(self._stop)
+
+    def serve(self) -> None:
+        """Work until `close`. Whatever breaks this loop is told to every request that waits."""
         torch.set_grad_enabled(mode=False)
+        try:
+            while not self._is_closing:
+                self._read_inbox()
+                self._step()
+        except BaseException as error:
+            self.breakdown = StoppedError(f"{type(error).__name__}: {error}").detail
+            raise
+        finally:
+            self._is_closing = True
+            self._finisher.close()
+            for job in {picture.job for picture in self._pictures.values()}:
+                job.end(StoppedError(self.breakdown or "it was closed"))
 
-    def load(self, files: ModelFiles) -> Sketch:
-        """The model, loaded if it is not yet; where memory is short, the others are freed for it.
+    def _stop(self) -> None:
+        self._is_closing = True
 
-        Raises:
-            ModelBrokenError: its files cannot be used.
-            NoRoomError: memory does not suffice.
-            DeviceBrokenError: the device failed.
-        """
-        if files.id in self._models:
-            return self._models[files.id]
-        log.info("loading model", model=files.id, device=self.device.label)
-        make = FAMILIES[files.family]
-        for are_others_freed in (False, True):
+    def _read_inbox(self) -> None:
+        """Do what others noted; wait for a note when there is nothing to compute."""
+        while self._is_idle or not self._inbox.empty():
+            self._inbox.get()()
+            self._is_idle = False
+
+    def _step(self) -> None:
+        tick = self._schedule.next()
+        if tick is None:
+            self._is_idle = True
+            self._keep_costs()
+            return
+        try:
+            with faults.named(self.device.label):
+                if not self._bring(tick):
+                    return
+                model = self._residents.get(tick.model)
+                pictures = self._begun(model, tick)
+                if pictures is None:
+                    self._schedule.abandon(tick)
+                    return
+                self._compute(model, tick, pictures)
+        except faults.OutOfMemoryError:
+            self._residents.free()
+            self._fail(self._schedule.batch_failed(tick))
+        except faults.DeviceBrokenError as error:
+            self._schedule.abandon(tick)
+            self._break(error)
+
+    def _bring(self, tick: Tick) -> bool:
+        """Whether the tick's model is on the device now."""
+        if tick.swap is None:
+            return True
+        began = time.perf_counter()
+        try:
+            with faults.named(self.device.label):
+                self._residents.perform(tick.swap)
+        except faults.OutOfMemoryError:
+            self._residents.forget(tick.model)
+            self._fail(self._schedule.load_failed(tick))
+            return False
+        except faults.DeviceBrokenError:
+            raise
+        except ProviderError as error:
+            self._schedule.load_failed(tick)
+            self._residents.forget(tick.model)
+            self._fail_with(error, [p for p in self._pictures.values() if p.needs(tick.model)])
+            return False
+        self._schedule.swapped(tick.swap, time.perf_counter() - began)
+        return True
+
+    def _begun(self, model: Loaded, tick: Tick) -> list[Picture] | None:
+        """The tick's pictures, ready for an evaluation; None when one of them cannot begin and is out."""
+        pictures = [self._pictures[ticket_id] for ticket_id in tick.tickets]
+        for picture in pictures:
             try:
-                with faults.named(self.device.label):
-                    self._models[files.id] = make(Path(files.folder), self.device, threads=self._threads)
-                break
-            except faults.OutOfMemoryError as error:
-                if are_others_freed:
-                    raise faults.NoRoomError(files.id, self.device.label) from error
-            self._free(keep=files.id)
-        return self._models[files.id]
+                with torch.inference_mode(), faults.named(self.device.label):
+                    picture.make_ready(model)
+            except (faults.OutOfMemoryError, faults.DeviceBrokenError):
+                raise
+            except Exception as error:  # noqa: BLE001  it ends this request and is raised where that is awaited
+                self._fail_with(error, [picture])
+                return None
+        return pictures
 
-    def run(self, request: GenerationRequest, stop: threading.Event) -> Iterator[Progress | Output]:
-        """Progress after every step and each picture as it is done; ends early, between steps, when `stop` is set.
+    def _compute(self, model: Loaded, tick: Tick, pictures: Sequence[Picture]) -> None:
+        drawings = [picture.ready for picture in pictures]
+        self._choose_threads(model, drawings)
+        is_known = self._costs.is_known(tick.model, tick.shape, tick.padded_lines)
+        try:
+            with faults.named(self.device.label), self._pace.measuring(is_exact=not is_known) as took:
+                ticks.run(model, drawings, padded_lines=tick.padded_lines)
+        except (faults.OutOfMemoryError, faults.DeviceBrokenError):
+            raise
+        except Exception as error:  # noqa: BLE001  it ends the requests that cause it and is raised where they wait
+            self._schedule.abandon(tick)
+            self._fail_with(error, self._culprits(model, pictures))
+            return
+        seconds = took.seconds or self._costs.seconds(tick.model, tick.shape, tick.padded_lines)
+        advance = self._schedule.ran(tick, seconds)
+        for picture in pictures:
+            picture.job.advance()
+        for ticket_id in advance.turned:
+            self._pictures[ticket_id].turn()
+        for ticket_id in advance.finished:
+            self._finish(self._pictures[ticket_id], tick.model)
 
-        Raises:
-            ProviderError: the model cannot be loaded, memory does not suffice or the device failed.
-        """
-        finished: set[int] = set()
-        for are_others_freed in (False, True):
+    def _culprits(self, model: Loaded, pictures: Sequence[Picture]) -> Sequence[Picture]:
+        """The pictures that break an evaluation when they are alone; all of them where none does."""
+        found: list[Picture] = []
+        for picture in pictures if len(pictures) > 1 else ():
             try:
-                with faults.named(self.device.label):
-                    yield from self._run(request, stop, finished)
-                return
-            except faults.OutOfMemoryError:
-                if are_others_freed:
-                    raise
-            log.warning("out of memory, trying once more with everything else freed", model=request.model.id)
-            self._free(keep=request.model.id)  # not in the handler: the error holds the tensors of the failed step
+                with torch.inference_mode(), faults.named(self.device.label):
+                    model.predict(ticks.lines([picture.ready]))
+            except (faults.OutOfMemoryError, faults.DeviceBrokenError):
+                raise
+            except Exception:  # noqa: BLE001  the batch's error says what it was
+                found.append(picture)
+        return found or pictures
 
-    def _run(
-        self, request: GenerationRequest, stop: threading.Event, finished: set[int]
-    ) -> Iterator[Progress | Output]:
-        model = self.load(request.model)
-        schedule = Schedule(seeds=request.seeds, steps=request.steps, finished=finished)
-        drawings: dict[int, Drawing] = {}
-        yield Progress(step=schedule.done, steps=schedule.total)
-        while (row := schedule.pick()) is not None and not stop.is_set():
-            if row.index not in drawings:
-                drawings[row.index] = model.begin(
-                    prompt=request.prompt,
-                    negative_prompt=request.negative_prompt,
-                    width=request.width,
-                    height=request.height,
-                    seed=row.seed,
-                    steps=request.steps,
-                    guidance_scale=request.guidance_scale,
+    def _admit(self, job: Job) -> None:
+        request = job.request
+        try:
+            for files in _models_of(request):
+                self._residents.outline(files)
+            phases = self._residents.outline(request.model).phases(request)
+            party, group = request.on_behalf_of or request.id, str(next(self._numbers))
+            for index in range(len(request.seeds)):
+                ticket = Ticket(
+                    id=next(self._numbers), request=group, on_behalf_of=party, mode=request.seed_mode, phases=phases
                 )
-            model.advance(drawings[row.index])
-            schedule.advance(row)
-            yield Progress(step=schedule.done, steps=schedule.total)
-            if row.is_done:
-                pixels = model.finish(drawings.pop(row.index))
-                finished.add(row.index)
-                yield Output(index=row.index, seed=row.seed, pixels=pixels)
+                self._schedule.admit(ticket)
+                self._pictures[ticket.id] = Picture(job=job, index=index, ticket=ticket)
+        except Exception as error:  # noqa: BLE001  it ends this request and is raised where that is awaited
+            self._end(job, error)
+            return
+        job.evaluations = len(request.seeds) * sum(phase.evaluations for phase in phases)
+        job.unfinished = set(range(len(request.seeds)))
+        job.give(Progress(step=0, steps=job.evaluations))
 
-    def _free(self, *, keep: str) -> None:
-        self._models = {name: model for name, model in self._models.items() if name == keep}
-        gc.collect()
-        if self.device.name.startswith("cuda"):
-            torch.cuda.empty_cache()
+    def _finish(self, picture: Picture, model_id: str) -> None:
+        """Hand a picture to the finishing thread; its model stays where it is until that is done."""
+        self._schedule.residency.pin(model_id)
+        model = self._residents.get(model_id)
+        later = self._finisher.begin(model, picture.ready, picture.job.request)
+        later.add_done_callback(lambda done: self._inbox.put(lambda: self._finished(picture, model_id, done)))
+
+    def _finished(self, picture: Picture, model_id: str, done: Done) -> None:
+        self._schedule.residency.unpin(model_id)
+        error = done.exception()
+        if picture.job.has_ended:
+            self._pictures.pop(picture.ticket.id, None)
+        elif isinstance(error, faults.OutOfMemoryError) and not picture.is_last_try:
+            picture.is_last_try = True
+            self._finish_alone(picture, model_id)
+        elif error is not None:
+            self._break(error) if isinstance(error, faults.DeviceBrokenError) else self._fail_with(error, [picture])
+        else:
+            self._pictures.pop(picture.ticket.id, None)
+            picture.job.give(Output(index=picture.index, seed=picture.seed, pixels=done.result()))
+            picture.job.unfinished.discard(picture.index)
+            if not picture.job.unfinished:
+                picture.job.end()
+
+    def _finish_alone(self, picture: Picture, model_id: str) -> None:
+        """The last stage once more, with everything else put aside."""
+        answer = self._schedule.decode_failed(picture.ticket.id, model_id)
+        if isinstance(answer, Swap):
+            self._residents.perform(answer)
+            self._schedule.swapped(answer, 0.0)
+        self._residents.free()
+        self._finish(picture, model_id)
+
+    def _prepare(self, files: ModelFiles) -> None:
+        try:
+            self._residents.outline(files)
+            swap = self._schedule.residency.plan(files.id, activation_bytes=0)
+            if swap is not None and not swap.evict:
+                began = time.perf_counter()
+                with faults.named(self.device.label):
+                    self._residents.perform(swap)
+                self._schedule.swapped(swap, time.perf_counter() - began)
+        except ProviderError as error:
+            self._residents.forget(files.id)
+            if isinstance(error, faults.DeviceBrokenError):
+                self._break(error)
+            log.error("model cannot be prepared", model=files.id, error=error.detail)
+
+    def _choose_threads(self, model: Loaded, drawings: Sequence[Drawing]) -> None:
+        """Once for the process: another number of threads may give other bits."""
+        if not self._has_chosen_threads:
+            self._has_chosen_threads = True
+            trial = ticks.lines(drawings[:1])
+            with torch.inference_mode():
+                devices.choose_threads(self._threads, lambda: model.predict(trial))
+
+    def _fail(self, failures: Sequence[Failure]) -> None:
+        for failure in failures:
+            error = ProviderError(failure.detail, code=failure.code, retryable=failure.retryable)
+            if (picture := self._pictures.get(failure.ticket)) is not None:
+                self._fail_with(error, [picture])
+
+    def _fail_with(self, error: BaseException, pictures: Sequence[Picture]) -> None:
+        for job in {picture.job for picture in pictures}:
+            self._end(job, error)
+
+    def _break(self, error: ProviderError) -> None:
+        """The device is out of use: nothing computed on it from now on can be trusted."""
+        self.breakdown = error.detail
+        log.error("the device is out of use", error=error.detail)
+        self._fail_with(error, list(self._pictures.values()))
+
+    def _end(self, job: Job, error: BaseException | None = None) -> None:
+        for ticket_id in [number for number, picture in self._pictures.items() if picture.job is job]:
+            self._schedule.drop(ticket_id)
+            del self._pictures[ticket_id]
+        job.end(error)
+
+    def _keep_costs(self) -> None:
+        if time.monotonic() - self._kept_at_s > KEPT_EVERY_S:
+            self._kept_at_s = time.monotonic()
+            costs_file.write(self._costs_path, self._costs)
+
+
+def _models_of(request: GenerationRequest) -> list[ModelFiles]:
+    """Every model that runs steps of its own for this request."""
+    return [request.model, *([request.refiner.model] if request.refiner else [])]

@@ -1,4 +1,4 @@
-"""One tick: one evaluation of a network over several pictures, and one step of each picture's own sampler."""
+"""One tick: one evaluation of a network over several pictures, and one move of each picture's own sampler."""
 
 from collections.abc import Sequence
 
@@ -16,9 +16,40 @@ def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> Non
     The batch is filled up to `padded_lines` with copies of its last line, so that a network that computes a little
     differently for every batch size always meets the same one.
     """
-    lines = [line for drawing in drawings for line in _lines(drawing)]
-    filled = [*lines, *[lines[-1]] * (padded_lines - len(lines))]
-    predictions = model.predict(filled)
+    made = lines(drawings)
+    predictions = model.predict([*made, *[made[-1]] * (padded_lines - len(made))])
+    rows.advance([drawing.sampled for drawing in drawings], _guided(model, drawings, predictions))
+    for drawing in drawings:
+        _blend(drawing)
+
+
+def lines(drawings: Sequence[Drawing]) -> list[Line]:
+    """The lines of one evaluation: of each drawing, without words where it is guided, and with them."""
+    samples, _ = rows.look([drawing.sampled for drawing in drawings])
+    return [line for index, drawing in enumerate(drawings) for line in _lines(drawing, samples[index : index + 1])]
+
+
+def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
+    sampled = drawing.sampled
+    done = sampled.evaluation / sampled.plan.evaluations
+    steering = tuple(each for each in drawing.steering if each.start <= done < each.end)
+    readings = [drawing.words] if drawing.without_words is None else [drawing.without_words, drawing.words]
+    return [
+        Line(
+            sample=sample,
+            timestep=sampled.plan.timesteps[sampled.evaluation],
+            words=words,
+            guidance_scale=drawing.guidance_scale,
+            beside=drawing.beside,
+            style=drawing.style,
+            steering=steering,
+            adapters=drawing.adapters,
+        )
+        for words in readings
+    ]
+
+
+def _guided(model: Loaded, drawings: Sequence[Drawing], predictions: Tensor) -> Tensor:
     guided: list[Tensor] = []
     at = 0
     for drawing in drawings:
@@ -29,32 +60,15 @@ def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> Non
             without_words, with_words = predictions[at : at + 1], predictions[at + 1 : at + 2]
             guided.append(model.guide(without_words, with_words, drawing.guidance_scale))
             at += 2
-    rows.advance([drawing.sampled for drawing in drawings], torch.cat(guided))
-    for drawing in drawings:
-        _blend(drawing)
-
-
-def _lines(drawing: Drawing) -> list[Line]:
-    sampled = drawing.sampled
-    done = sampled.evaluation / sampled.plan.evaluations
-    shared = {
-        "sample": sampled.latents * sampled.plan.input_scales[sampled.evaluation],
-        "timestep": sampled.plan.timesteps[sampled.evaluation],
-        "guidance_scale": drawing.guidance_scale,
-        "beside": drawing.beside,
-        "style": drawing.style,
-        "steering": tuple(each for each in drawing.steering if each.start <= done < each.end),
-        "adapters": drawing.adapters,
-    }
-    readings = [drawing.words] if drawing.without_words is None else [drawing.without_words, drawing.words]
-    return [Line(words=words, **shared) for words in readings]
+    return torch.cat(guided)
 
 
 def _blend(drawing: Drawing) -> None:
-    """Put back what an inpainted picture keeps, under the noise of the level its sample has now."""
+    """Put back what an inpainted picture keeps, as noisy as its sample is now; after the last step, as it is."""
     blend, sampled = drawing.blend, drawing.sampled
     if blend is None:
         return
-    at = sampled.evaluation
-    kept = blend.clean * sampled.plan.signal[at] + blend.noise * sampled.plan.noise[at]
+    kept = blend.clean
+    if not sampled.is_done:
+        kept = rows.level(sampled.plan, sampled.evaluation, clean=blend.clean, noise=blend.noise)
     sampled.latents = blend.mask * sampled.latents + (1 - blend.mask) * kept

@@ -5,110 +5,151 @@ v = v_without_words + g (v_with_words - v_without_words)  (classifier-free guida
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from tintype.engine import devices, loading
+from tintype.engine import loading, pictures
 from tintype.engine.devices import Device
+from tintype.engine.family import Blend, Drawing, Line, Words
+from tintype.engine.samplers import plan as plans
+from tintype.engine.samplers import rows
+from tintype.engine.samplers.plan import Plan
+from tintype.engine.scheduling.values import Phase
+from tintype.providers.contract import GenerationRequest, ModelFiles
 
 CACHED_PROMPTS = 256
-NATIVE_SIDE = 128
+FACTOR = 8
+"""Pixels of a side for each latent."""
+NUMBERS_PER_TOKEN = 192 * 4 * 6
+"""What a token keeps in flight, at most: its width, four times that in the feed-forward part, in six blocks."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Words:
-    """A prompt as the transformer reads it: `tokens` [1, length, width] and `pooled` [1, width]."""
-
-    tokens: torch.Tensor
-    pooled: torch.Tensor
+def outline(files: ModelFiles) -> "Outline":
+    """The outline of the model in a folder."""
+    return Outline(files)
 
 
-@dataclass
-class Drawing:
-    """A picture in the making: `latents` [1, channels, height/8, width/8] and its own sampler state."""
+class Outline:
+    """What is known of a `sketch` without its weights.
 
-    latents: torch.Tensor
-    sampler: Any
-    words: Words
-    without_words: Words
-    guidance_scale: float
-    step: int = 0
+    Pictures share a step when they have the same size; the length of the text is always the same. Its step, seed,
+    guidance and mask may differ.
+    """
+
+    def __init__(self, files: ModelFiles) -> None:
+        self._files = files
+        self._folder = Path(files.folder)
+        self.native_side = 128
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """What its weights take, kept in float32 on a CPU."""
+        return 2 * sum(path.stat().st_size for path in self._folder.glob("*/*.safetensors"))
+
+    @cached_property
+    def scheduler(self) -> dict[str, Any]:
+        """The configuration of its sampler."""
+        return loading.config(self._folder / "scheduler" / "scheduler_config.json")
+
+    def plan(self, request: GenerationRequest) -> Plan:
+        """What the sampler does for a picture of this request."""
+        return plans.plan(
+            request.sampler,
+            self.scheduler,
+            request.steps,
+            sigmas=tuple(np.linspace(1.0, 1.0 / request.steps, request.steps)),
+            strength=request.strength if request.source is not None else 1.0,
+        )
+
+    def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
+        """One stretch: as many evaluations as the sampler makes, two lines each where words guide."""
+        tokens = (request.width // 16) * (request.height // 16)
+        return (
+            Phase(
+                model=self._files.id,
+                key=(request.width, request.height),
+                shape=f"{request.width}x{request.height}",
+                evaluations=self.plan(request).evaluations,
+                lines=1 if request.guidance_scale == 1.0 else 2,
+                activation_bytes=4 * NUMBERS_PER_TOKEN * tokens,
+            ),
+        )
+
+    def load(self, device: Device) -> "Sketch":
+        """The model with its weights."""
+        return Sketch(self, self._folder, device)
 
 
 class Sketch:
     """A loaded `sketch` model."""
 
-    def __init__(self, folder: Path, device: Device, *, threads: int) -> None:
+    def __init__(self, outline: Outline, folder: Path, device: Device) -> None:
         parts = loading.components(folder, dtype=device.dtype, device=device.name, precise=frozenset({"vae"}))
+        self._outline = outline
         self._transformer = parts["transformer"]
         self._vae = parts["vae"]
         self._text_encoder = parts["text_encoder"]
         self._tokenizer = parts["tokenizer"]
-        self._scheduler = parts["scheduler"]
         self._device = device
         self._prompts: OrderedDict[str, Words] = OrderedDict()
-        self._factor = 2 ** (len(self._vae.config.encoder_block_out_channels) - 1)
-        if device.name == "cpu":
-            devices.choose_threads(threads, self._try_step)
 
-    @torch.inference_mode()
-    def begin(
-        self,
-        *,
-        prompt: str,
-        negative_prompt: str,
-        width: int,
-        height: int,
-        seed: int,
-        steps: int,
-        guidance_scale: float,
-    ) -> Drawing:
+    def begin(self, request: GenerationRequest, seed: int) -> Drawing:
         """Noise from `seed` alone and a sampler of its own, so that no other picture can change this one."""
         generator = torch.Generator("cpu").manual_seed(seed)
-        shape = (1, self._transformer.config.in_channels, height // self._factor, width // self._factor)
-        sampler = type(self._scheduler).from_config(self._scheduler.config)
-        sampler.set_timesteps(sigmas=np.linspace(1.0, 1.0 / steps, steps).tolist(), device=self._device.name)
+        shape = (1, self._transformer.config.in_channels, request.height // FACTOR, request.width // FACTOR)
+        clean = None if request.source is None else self._encode(request.source)
+        noise = torch.randn(shape, generator=generator).to(self._device.name)
+        guided = request.guidance_scale != 1.0
         return Drawing(
-            latents=torch.randn(shape, generator=generator).to(self._device.name),
-            sampler=sampler,
-            words=self._read(prompt),
-            without_words=self._read(negative_prompt),
-            guidance_scale=guidance_scale,
+            sampled=rows.begin(self._outline.plan(request), noise, clean=clean, generator=generator),
+            words=self._read(request.prompt),
+            without_words=self._read(request.negative_prompt) if guided else None,
+            guidance_scale=request.guidance_scale,
+            blend=_blend(request, clean, noise),
         )
 
-    @torch.inference_mode()
-    def advance(self, drawing: Drawing) -> None:
-        """One step of the sampler: one evaluation with and one without the words (without guidance, only one)."""
-        moment = drawing.sampler.timesteps[drawing.step]
-        guided = drawing.guidance_scale != 1.0
-        readings = (drawing.without_words, drawing.words) if guided else (drawing.words,)
-        rows = len(readings)
-        velocity = self._transformer(
-            hidden_states=drawing.latents.expand(rows, -1, -1, -1).to(self._device.dtype),
-            timestep=moment.expand(rows).to(self._device.dtype),
-            encoder_hidden_states=torch.cat([words.tokens for words in readings]),
-            pooled_projections=torch.cat([words.pooled for words in readings]),
+    def go_on(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
+        """There is one phase only."""
+        raise AssertionError(f"sketch has no phase {phase}")
+
+    def predict(self, lines: Sequence[Line]) -> Tensor:
+        """The velocity of every line."""
+        dtype = self._device.dtype
+        return self._transformer(
+            hidden_states=torch.cat([line.sample for line in lines]).to(dtype),
+            timestep=torch.tensor([line.timestep for line in lines], device=self._device.name, dtype=dtype),
+            encoder_hidden_states=torch.cat([line.words["tokens"] for line in lines]),
+            pooled_projections=torch.cat([line.words["pooled"] for line in lines]),
             return_dict=False,
         )[0].float()
-        if guided:
-            plain, worded = velocity.chunk(2)
-            velocity = plain + drawing.guidance_scale * (worded - plain)
-        drawing.latents = drawing.sampler.step(velocity, moment, drawing.latents, return_dict=False)[0]
-        drawing.step += 1
 
-    @torch.inference_mode()
-    def finish(self, drawing: Drawing) -> NDArray[np.uint8]:
+    def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
+        """Further in the direction in which the words move the prediction."""
+        return without_words + scale * (with_words - without_words)
+
+    def finish(self, drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
         """The picture: uint8 RGB [height, width, 3]."""
         config = self._vae.config
-        latents = drawing.latents / config.scaling_factor + config.shift_factor
-        pixels = self._vae.decode(latents, return_dict=False)[0][0]
-        scaled = ((pixels.permute(1, 2, 0) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-        return scaled.cpu().contiguous().numpy()
+        latents = drawing.sampled.latents / config.scaling_factor + config.shift_factor
+        return pictures.of_tensor(self._vae.decode(latents, return_dict=False)[0])
+
+    def move(self, device_name: str) -> None:
+        """Move the weights to another device."""
+        for part in (self._transformer, self._vae, self._text_encoder):
+            part.to(device_name)
+        self._prompts.clear()
+
+    def _encode(self, source: NDArray[np.uint8]) -> Tensor:
+        config = self._vae.config
+        latents = self._vae.encode(pictures.to_tensor(source, self._device.name), return_dict=False)[0]
+        return (latents - config.shift_factor) * config.scaling_factor
 
     def _read(self, prompt: str) -> Words:
         if (known := self._prompts.get(prompt)) is not None:
@@ -122,13 +163,14 @@ class Sketch:
             return_tensors="pt",
         ).input_ids
         read = self._text_encoder(input_ids=ids.to(self._device.name))
-        words = Words(tokens=read.last_hidden_state, pooled=read.pooler_output)
+        words = {"tokens": read.last_hidden_state, "pooled": read.pooler_output}
         self._prompts[prompt] = words
         if len(self._prompts) > CACHED_PROMPTS:
             self._prompts.popitem(last=False)
         return words
 
-    def _try_step(self) -> None:
-        side = NATIVE_SIDE
-        trial = self.begin(prompt="", negative_prompt="", width=side, height=side, seed=0, steps=1, guidance_scale=2.0)
-        self.advance(trial)
+
+def _blend(request: GenerationRequest, clean: Tensor | None, noise: Tensor) -> Blend | None:
+    if request.mask is None or clean is None:
+        return None
+    return Blend(mask=pictures.to_mask(request.mask, clean.shape[2:], noise.device), clean=clean, noise=noise)

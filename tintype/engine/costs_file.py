@@ -1,0 +1,37 @@
+"""Measured costs, kept between starts in one file for each device."""
+
+import json
+import re
+from pathlib import Path
+
+from tintype import logs
+from tintype.engine.scheduling.costs import CostsBrokenError, CostTable
+
+log = logs.get("engine")
+
+
+def path(home: Path, device_label: str) -> Path:
+    """Where the costs of a device are kept."""
+    return home / "engine" / f"costs-{re.sub(r'[^a-z0-9]+', '-', device_label.lower()).strip('-')}.json"
+
+
+def read(kept: Path, costs: CostTable) -> CostTable:
+    """The table with what was kept of earlier starts; a file that cannot be read is measured anew."""
+    try:
+        costs.restore(json.loads(kept.read_text()))
+    except FileNotFoundError:
+        log.debug("no costs are known yet", path=str(kept))
+    except (OSError, ValueError, CostsBrokenError) as error:
+        log.warning("kept costs cannot be read, they are measured anew", path=str(kept), error=str(error))
+    return costs
+
+
+def write(kept: Path, costs: CostTable) -> None:
+    """Keep what is known, whole or not at all; a disk that refuses is no reason to stop."""
+    partial = kept.with_suffix(".partial")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(costs.dump()))
+        partial.replace(kept)
+    except OSError as error:
+        log.warning("costs cannot be kept", path=str(kept), error=str(error))

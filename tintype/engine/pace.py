@@ -1,0 +1,51 @@
+"""How long ticks take, and how far the host may run ahead of a device that computes on its own time."""
+
+import time
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from tintype.engine.devices import Device
+
+AHEAD = 2
+"""Ticks that may be under way on the device: one computes while the next is being put together."""
+
+
+@dataclass
+class Took:
+    """What a tick took; 0 where it was not waited for."""
+
+    seconds: float = 0.0
+
+
+class Pace:
+    """The clock of one device."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._under_way: deque[torch.cuda.Event] = deque()
+
+    @contextmanager
+    def measuring(self, *, is_exact: bool) -> Generator[Took]:
+        """Time what is computed inside; on CUDA only where it `is_exact`, for that waits for the device twice."""
+        took = Took()
+        is_cuda = self._device.name.startswith("cuda")
+        if is_cuda and is_exact:
+            torch.cuda.synchronize(self._device.name)
+        began = time.perf_counter()
+        yield took
+        if not is_cuda:
+            took.seconds = time.perf_counter() - began
+        elif is_exact:
+            torch.cuda.synchronize(self._device.name)
+            took.seconds = time.perf_counter() - began
+            self._under_way.clear()
+        else:
+            event = torch.cuda.Event()
+            event.record(torch.cuda.current_stream(self._device.name))
+            self._under_way.append(event)
+            if len(self._under_way) > AHEAD:
+                self._under_way.popleft().synchronize()
