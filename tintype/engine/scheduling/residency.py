@@ -1,0 +1,228 @@
+"""Where models are kept, in bytes: on the device, in host memory or on disk only. Nothing is ever moved on a guess."""
+
+import enum
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+
+class Placement(enum.Enum):
+    """How a model can run: whole on the device, streamed through it group by group, or not at all."""
+
+    ON_DEVICE = "on_device"
+    STREAMED = "streamed"
+    REFUSED = "refused"
+
+
+class Place(enum.Enum):
+    """Where a model's weights are."""
+
+    DEVICE = "device"
+    HOST = "host"
+    DISK = "disk"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eviction:
+    """A model leaves for `to`: host memory, or disk, where it is anyway."""
+
+    model: str
+    to: Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swap:
+    """Evictions, in this order, and then a model to load from `origin`, if any."""
+
+    evict: tuple[Eviction, ...]
+    load: str | None
+    placement: Placement
+    origin: Place = Place.DISK
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model's weights, and its largest group of layers; without groups it cannot be streamed."""
+
+    total_bytes: int
+    block_bytes: int
+
+
+@dataclass
+class Held:
+    """What a model takes where; `pins` counts who works with it at this moment."""
+
+    place: Place
+    placement: Placement
+    device_bytes: int
+    host_bytes: int
+    pins: int = 0
+
+
+class Residency:
+    """Bookkeeping of one device and its host. Models last used come last.
+
+    On a machine without a device of its own the host is the device, and `host_limit_bytes` is 0.
+    """
+
+    def __init__(self, *, device_limit_bytes: int, host_limit_bytes: int) -> None:
+        self.device_limit_bytes = device_limit_bytes
+        self.host_limit_bytes = host_limit_bytes
+        self._weights: dict[str, Weights] = {}
+        self._held: dict[str, Held] = {}
+
+    @property
+    def device_bytes(self) -> int:
+        """Taken on the device by weights."""
+        return sum(held.device_bytes for held in self._held.values())
+
+    @property
+    def host_bytes(self) -> int:
+        """Taken in host memory by weights."""
+        return sum(held.host_bytes for held in self._held.values())
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether anything has to stay where it is."""
+        return any(held.pins for held in self._held.values())
+
+    def learn(self, model: str, *, weights_bytes: int, block_bytes: int = 0) -> None:
+        """Take down how large a model is; needed before anything else is asked about it."""
+        self._weights[model] = Weights(weights_bytes, block_bytes)
+
+    def weights_bytes(self, model: str) -> int:
+        """The size of the model, as learnt."""
+        return self._weights[model].total_bytes
+
+    def place(self, model: str) -> Place:
+        """Where the model is; on the device also while it is streamed."""
+        held = self._held.get(model)
+        return held.place if held else Place.DISK
+
+    def choose(self, model: str, activation_bytes: int) -> Placement:
+        """How the model can run beside `activation_bytes` on an otherwise empty device."""
+        weights = self._weights[model]
+        if weights.total_bytes + activation_bytes <= self.device_limit_bytes:
+            return Placement.ON_DEVICE
+        if self._is_streamable(weights, activation_bytes):
+            return Placement.STREAMED
+        return Placement.REFUSED
+
+    def can_load(self, model: str, activation_bytes: int = 0) -> bool:
+        """Whether the model, and so much beside it, fits as things are, with nothing evicted."""
+        return self._fits(model, activation_bytes, self._others(model))
+
+    def can_make_room(self, model: str, activation_bytes: int = 0) -> bool:
+        """Whether it fits once everything that nobody works with is evicted."""
+        return self._fits(model, activation_bytes, [other for other in self._others(model) if self._held[other].pins])
+
+    def room_bytes(self, model: str, keep: Collection[str], activation_bytes: int) -> int:
+        """What the device has left for activations beside the model (run as for `activation_bytes`) and `keep`."""
+        stay = [other for other in self._others(model) if other in keep or self._held[other].pins]
+        taken = sum(self._held[other].device_bytes for other in stay)
+        return self.device_limit_bytes - taken - self._need(model, self._choose_now(model, activation_bytes))[0]
+
+    def plan(
+        self, model: str, *, activation_bytes: int, keep: Collection[str] = (), is_alone: bool = False
+    ) -> Swap | None:
+        """What must happen before the model runs with `activation_bytes`; None where it can at once.
+
+        Least recently used models go first, those in `keep` last, all of them if it has to be alone. Call it only
+        where `can_make_room` holds.
+        """
+        placement = self._choose_now(model, activation_bytes)
+        device_bytes, host_bytes = self._need(model, placement)
+        others = self._others(model)
+        free = self.device_limit_bytes - sum(self._held[other].device_bytes for other in others)
+        leaving: list[str] = []
+        for other in sorted(others, key=lambda name: name in keep):
+            if self._held[other].pins or not self._held[other].device_bytes:
+                continue
+            if is_alone or free < device_bytes + activation_bytes:
+                leaving.append(other)
+                free += self._held[other].device_bytes
+        held = self._held.get(model)
+        is_ready = held is not None and held.place is Place.DEVICE and held.placement is placement
+        evict = tuple(self._find_places(leaving, model, 0 if is_ready else host_bytes))
+        if is_ready and not evict:
+            return None
+        return Swap(evict=evict, load=None if is_ready else model, placement=placement, origin=self.place(model))
+
+    def load(self, model: str, placement: Placement) -> None:
+        """Take down that the model is on the device now."""
+        device_bytes, host_bytes = self._need(model, placement)
+        pins = self._held.pop(model).pins if model in self._held else 0
+        self._held[model] = Held(Place.DEVICE, placement, device_bytes, host_bytes, pins)
+
+    def evict(self, eviction: Eviction) -> None:
+        """Take down that a model has left the device, or host memory too."""
+        if eviction.to is Place.DISK:
+            self.release(eviction.model)
+            return
+        held = self._held[eviction.model]
+        held.place, held.device_bytes, held.host_bytes = Place.HOST, 0, self.weights_bytes(eviction.model)
+
+    def release(self, model: str) -> None:
+        """Take down that the model is on disk only."""
+        self._held.pop(model, None)
+
+    def touch(self, model: str) -> None:
+        """Take down that the model was used just now."""
+        self._held[model] = self._held.pop(model)
+
+    def pin(self, model: str) -> None:
+        """Keep the model where it is while something works with it, such as the decoder; counted."""
+        self._held[model].pins += 1
+
+    def unpin(self, model: str) -> None:
+        """Undo one `pin`."""
+        self._held[model].pins -= 1
+
+    def _choose_now(self, model: str, activation_bytes: int) -> Placement:
+        """As `choose`, but a model that is streamed stays so where it can: changing over costs a load."""
+        held = self._held.get(model)
+        is_streamed = held is not None and held.placement is Placement.STREAMED and held.place is Place.DEVICE
+        if is_streamed and self._is_streamable(self._weights[model], activation_bytes):
+            return Placement.STREAMED
+        return self.choose(model, activation_bytes)
+
+    def _is_streamable(self, weights: Weights, activation_bytes: int) -> bool:
+        is_in_groups = weights.block_bytes > 0 and weights.total_bytes <= self.host_limit_bytes
+        return is_in_groups and 2 * weights.block_bytes + activation_bytes <= self.device_limit_bytes
+
+    def _others(self, model: str) -> list[str]:
+        return [other for other in self._held if other != model]
+
+    def _need(self, model: str, placement: Placement) -> tuple[int, int]:
+        """Bytes on the device and on the host. Two groups: one computes while the next one arrives."""
+        weights = self._weights[model]
+        if placement is Placement.STREAMED:
+            return 2 * weights.block_bytes, weights.total_bytes
+        return weights.total_bytes, 0
+
+    def _fits(self, model: str, activation_bytes: int, beside: list[str]) -> bool:
+        placement = self._choose_now(model, activation_bytes)
+        device_bytes, host_bytes = self._need(model, placement)
+        device_bytes += sum(self._held[other].device_bytes for other in beside)
+        host_bytes += sum(self._held[other].host_bytes for other in beside)
+        is_small = device_bytes + activation_bytes <= self.device_limit_bytes and host_bytes <= self.host_limit_bytes
+        return placement is not Placement.REFUSED and is_small
+
+    def _find_places(self, leaving: list[str], model: str, host_bytes: int) -> Iterator[Eviction]:
+        """Host memory for what leaves the device, as far as there is any beside the model's own `host_bytes`.
+
+        What was used last is placed first; what lies in host memory longest unused makes room for it.
+        """
+        stored = [name for name in self._others(model) if self._held[name].place is Place.HOST]
+        moved = [*leaving, model] if host_bytes else leaving
+        free = self.host_limit_bytes - host_bytes - self.host_bytes
+        free += sum(self._held[name].host_bytes for name in moved if name in self._held)
+        wanted = [(0, None), *((self.weights_bytes(name), name) for name in reversed(leaving))]
+        moves: list[Eviction] = []
+        for size, name in wanted:
+            while free < size <= free + sum(self._held[other].host_bytes for other in stored):
+                free += self._held[stored[0]].host_bytes
+                yield Eviction(model=stored.pop(0), to=Place.DISK)
+            if name is not None:
+                moves.append(Eviction(model=name, to=Place.HOST if size <= free else Place.DISK))
+                free -= size if size <= free else 0
+        yield from sorted(moves, key=lambda move: move.to is Place.HOST)
