@@ -4,8 +4,9 @@ Noise levels and timesteps are those of diffusers' schedulers, which models are 
 between them is in `rules`. diffusers, and with it torch, is imported when the first course is read.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -99,16 +100,54 @@ def read(
     kind: Any = getattr(diffusers, scheduler_name)
     given = {name: value for name, value in (("mu", mu), ("sigmas", sigmas)) if value is not None}
     try:
-        scheduler = kind.from_config(dict(config))
+        scheduler = kind.from_config(_known(kind, config))
         scheduler.set_timesteps(**({} if sigmas is not None else {"num_inference_steps": steps}), **given)
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, ImportError) as error:
         raise SamplerUnsuitableError(
             f"{scheduler_name} cannot make {steps} steps of this model: {error or 'not with this mu'}"
         ) from error
-    settings = dict(scheduler.config)
+    settings: dict[str, Any] = dict(scheduler.config)
     if settings.get("thresholding") or settings.get("invert_sigmas"):
         raise SamplerUnsuitableError("`thresholding` and `invert_sigmas` are not offered; choose another model")
     return _measure(scheduler, scale, settings)
+
+
+def halve(course: Course) -> Course:
+    """The course with one more evaluation amid each step, at the geometric mean of its noise levels.
+
+    For "exploding" scale; the last step, to no noise, stays whole.
+    """
+    levels = course.noise[:-1]
+    middles = np.sqrt(levels[:-1] * levels[1:])
+    trained = np.log((1 - course.alphas) / course.alphas) / 2
+    moments = np.interp(np.log(middles), trained, np.arange(len(trained)))
+    noise = np.append(_interleave(levels, middles), course.noise[-1])
+    return replace(
+        course,
+        timesteps=_interleave(course.timesteps, moments),
+        signal=np.ones_like(noise),
+        noise=noise,
+        input_scales=1 / np.sqrt(noise[:-1] ** 2 + 1),
+    )
+
+
+def double(course: Course) -> Course:
+    """The course with each level but the first looked at twice: where a step led to, and where the next begins."""
+    timesteps = _interleave(course.timesteps, course.timesteps[1:])
+    signal, noise = (
+        np.append(_interleave(levels[:-1], levels[1:-1]), levels[-1]) for levels in (course.signal, course.noise)
+    )
+    return replace(course, timesteps=timesteps, signal=signal, noise=noise, input_scales=np.ones_like(timesteps))
+
+
+def _interleave(outer: Vector, inner: Vector) -> Vector:
+    return np.insert(outer, np.arange(1, len(outer)), inner)
+
+
+def _known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What that scheduler has a parameter for, and how diffusers marks a file's origin and its defaults."""
+    known = inspect.signature(kind.__init__).parameters
+    return {name: value for name, value in config.items() if name in known or name.startswith("_")}
 
 
 def _measure(scheduler: Any, scale: Scale, settings: Mapping[str, Any]) -> Course:

@@ -1,8 +1,8 @@
 """What a sampler does over one run, computed once, as numbers. Imports no torch; `rows` carries it out."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -63,18 +63,56 @@ class Sampler:
     scale: Scale
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     evaluations_per_step: int = 1
+    arrange: Callable[[Course], Course] | None = None
+    """Puts in the second evaluation of each step where the scheduler has none."""
 
 
-KARRAS = {"use_karras_sigmas": True}
-SAMPLERS: Mapping[str, Sampler] = {
+MULTISTEP = {"solver_order": 2, "solver_type": "midpoint", "algorithm_type": "dpmsolver++", "use_lu_lambdas": False}
+UNIPC = {"solver_order": 2, "solver_type": "bh2", "predict_x0": True}
+HALVED = {"final_sigmas_type": "zero", "interpolation_type": "linear"}
+
+_PLAIN = {
     "euler": Sampler(rule=rules.euler, scheduler="EulerDiscreteScheduler", scale="exploding"),
-    "euler_karras": Sampler(rule=rules.euler, scheduler="EulerDiscreteScheduler", scale="exploding", settings=KARRAS),
+    "euler_a": Sampler(rule=rules.euler_ancestral, scheduler="EulerAncestralDiscreteScheduler", scale="exploding"),
+    "heun": Sampler(rule=rules.heun, scheduler="HeunDiscreteScheduler", scale="exploding", evaluations_per_step=2),
+    "dpmpp_sde": Sampler(
+        rule=rules.dpmpp_sde,
+        scheduler="EulerDiscreteScheduler",
+        scale="exploding",
+        settings=HALVED,
+        evaluations_per_step=2,
+        arrange=course.halve,
+    ),
+    "dpmpp_2m": Sampler(
+        rule=rules.dpmpp_2m, scheduler="DPMSolverMultistepScheduler", scale="preserving", settings=MULTISTEP
+    ),
+    "dpmpp_2m_sde": Sampler(
+        rule=rules.dpmpp_2m_sde, scheduler="DPMSolverMultistepScheduler", scale="preserving", settings=MULTISTEP
+    ),
+    "unipc": Sampler(rule=rules.unipc, scheduler="UniPCMultistepScheduler", scale="preserving", settings=UNIPC),
+    "ddim": Sampler(rule=rules.ddim, scheduler="DDIMScheduler", scale="training"),
+    "lcm": Sampler(rule=rules.lcm, scheduler="LCMScheduler", scale="training"),
 }
+_SPACED = ("euler", "heun", "dpmpp_sde", "dpmpp_2m", "dpmpp_2m_sde", "unipc")
+_KARRAS = {"use_karras_sigmas": True, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+
+SAMPLERS: Mapping[str, Sampler] = _PLAIN | {
+    f"{name}_karras": replace(_PLAIN[name], settings={**_PLAIN[name].settings, **_KARRAS}) for name in _SPACED
+}
+"""Every name for models that predict noise, picture or velocity; `_karras` spaces by arXiv 2206.00364, equation 5."""
+
+_FLOW_EULER = Sampler(rule=rules.flow_euler, scheduler="FlowMatchEulerDiscreteScheduler", scale="flow")
+_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "use_karras_sigmas": False}
+
 FLOW_SAMPLERS: Mapping[str, Sampler] = {
-    "flow_euler": Sampler(rule=rules.flow_euler, scheduler="FlowMatchEulerDiscreteScheduler", scale="flow"),
-    "euler": Sampler(rule=rules.flow_euler, scheduler="FlowMatchEulerDiscreteScheduler", scale="flow"),
+    "flow_euler": _FLOW_EULER,
+    "euler": _FLOW_EULER,
+    "heun": replace(_FLOW_EULER, rule=rules.heun, evaluations_per_step=2, arrange=course.double),
+} | {
+    name: replace(_PLAIN[name], scale="flow", settings={**_PLAIN[name].settings, **_FLOW})
+    for name in ("dpmpp_2m", "dpmpp_2m_sde", "unipc")
 }
-"""The same names for models that predict a flow."""
+"""Every name for models that predict a flow from picture to noise."""
 
 
 def plan(
@@ -133,14 +171,19 @@ def _plan(
     mu: float | None,
     sigmas: tuple[float, ...] | None,
 ) -> Plan:
-    config = json.loads(config_text)
+    config: dict[str, Any] = json.loads(config_text)
     offered = FLOW_SAMPLERS if is_flow(config) else SAMPLERS
     if name not in offered:
         raise course.SamplerUnsuitableError(
             f"sampler {name!r} does not suit this model; choose one of {', '.join(sorted(offered))}"
         )
     sampler = offered[name]
+    if sampler.scale == "flow":
+        shifted = config.get("shift", config.get("flow_shift", 1.0))
+        config |= {"shift": shifted, "flow_shift": shifted}
     whole = course.read(sampler.scheduler, sampler.scale, {**config, **sampler.settings}, steps, mu=mu, sigmas=sigmas)
+    if sampler.arrange is not None:
+        whole = sampler.arrange(whole)
     first, end = _stretch(whole, sampler, steps, strength, part)
     return _tabulate(whole, sampler, first, end)
 
