@@ -248,6 +248,7 @@ class Performer:
             guidance_scale=parameters["guidance_scale"],
             sampler=parameters["sampler"],
             seed_mode=parameters["seed_mode"],
+            on_behalf_of=str(claim.owner_id),
             options=parameters["options"],
         )
 
