@@ -194,6 +194,8 @@ def _providers() -> Iterator[Finding]:
         devices = ", ".join(capability.devices) or "no devices of its own"
         detail = capability.problem or f"{devices}; {', '.join(capability.families)}"
         yield Finding(part=f"provider {name}", is_well=capability.problem is None, detail=detail)
+        for note in capability.notes:
+            yield Finding(part=f"provider {name}", is_well=True, detail=note)
 
 
 def _complete_capabilities(provider: Provider) -> Capability:

@@ -10,6 +10,14 @@ from tintype.engine.scheduling.costs import CostsBrokenError, CostTable
 log = logs.get("engine")
 
 
+def describe(costs: CostTable) -> tuple[str, ...]:
+    """What is known, a line for each model and shape: milliseconds of one evaluation by the lines in its batch."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for cost in costs.rows():
+        found.setdefault((cost.model, cost.shape), []).append(f"{cost.lines} lines {cost.seconds * 1000:.3g} ms")
+    return tuple(f"{model} at {shape}: {', '.join(sizes)}" for (model, shape), sizes in sorted(found.items()))
+
+
 def path(home: Path, device_label: str) -> Path:
     """Where the costs of a device are kept."""
     return home / "engine" / f"costs-{re.sub(r'[^a-z0-9]+', '-', device_label.lower()).strip('-')}.json"

@@ -73,6 +73,8 @@ class EngineProvider:
             devices=(runner.device.label,) if runner is not None else (),
             is_complete=complete,
             problem=str(error) if error else runner.breakdown if runner is not None else None,
+            loaded=runner.loaded if runner is not None else (),
+            notes=runner.notes if runner is not None else (),
         )
 
     def quote(self, request: GenerationRequest) -> Quote:

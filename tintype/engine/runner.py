@@ -59,8 +59,20 @@ class Runner:
         self._threads = engine.threads
         self._has_chosen_threads = not self.device.is_host
         self._kept_at_s = time.monotonic()
+        self._loaded: tuple[str, ...] = ()
+        self._notes = costs_file.describe(self._costs)
         self._is_idle = True
         self._is_closing = False
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The models that are on the device."""
+        return self._loaded
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was measured, for people to read; as of the last pause in the work."""
+        return self._notes
 
     def submit(self, job: Job) -> None:
         """Take a request in; what comes of it is given to the job."""
@@ -145,8 +157,12 @@ class Runner:
             self._residents.forget(tick.model)
             self._fail_with(error, [p for p in self._pictures.values() if p.needs(tick.model)])
             return False
-        self._schedule.swapped(tick.swap, time.perf_counter() - began)
+        self._swapped(tick.swap, time.perf_counter() - began)
         return True
+
+    def _swapped(self, swap: Swap, seconds: float) -> None:
+        self._schedule.swapped(swap, seconds)
+        self._loaded = self._schedule.residency.on_device()
 
     def _begun(self, model: Loaded, tick: Tick) -> list[Picture] | None:
         """The tick's pictures, ready for an evaluation; None when one of them cannot begin and is out."""
@@ -246,7 +262,7 @@ class Runner:
         answer = self._schedule.decode_failed(picture.ticket.id, model_id)
         if isinstance(answer, Swap):
             self._residents.perform(answer)
-            self._schedule.swapped(answer, 0.0)
+            self._swapped(answer, 0.0)
         self._residents.free()
         self._finish(picture, model_id)
 
@@ -258,7 +274,7 @@ class Runner:
                 began = time.perf_counter()
                 with faults.named(self.device.label):
                     self._residents.perform(swap)
-                self._schedule.swapped(swap, time.perf_counter() - began)
+                self._swapped(swap, time.perf_counter() - began)
         except ProviderError as error:
             self._residents.forget(files.id)
             if isinstance(error, faults.DeviceBrokenError):
@@ -299,6 +315,7 @@ class Runner:
         if time.monotonic() - self._kept_at_s > KEPT_EVERY_S:
             self._kept_at_s = time.monotonic()
             costs_file.write(self._costs_path, self._costs)
+            self._notes = costs_file.describe(self._costs)
 
 
 def _models_of(request: GenerationRequest) -> list[ModelFiles]:

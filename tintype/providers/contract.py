@@ -151,7 +151,8 @@ class Capability:
     """What a provider can do on this machine; `families` it can run, `concurrency` requests it can hold at once.
 
     `is_complete` is False while the provider is still finding out, e.g. which devices there are. `problem` says why it
-    cannot work at present and what to do.
+    cannot work at present and what to do. `loaded` are the models that it could start on at once, None where nothing
+    needs loading. `notes` are lines for people who look into it, such as what was measured.
     """
 
     tasks: tuple[Task, ...]
@@ -160,6 +161,8 @@ class Capability:
     devices: tuple[str, ...]
     is_complete: bool = True
     problem: str | None = None
+    loaded: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

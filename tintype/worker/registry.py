@@ -28,6 +28,7 @@ async def announce(
     started_at: datetime,
     state: Literal["ready", "draining"],
     models: Sequence[str],
+    loaded: Sequence[str],
     devices: Sequence[str],
     broken_providers: Mapping[str, str],
 ) -> None:
@@ -38,6 +39,7 @@ async def announce(
         "version": __version__,
         "state": state,
         "models": list(models),
+        "loaded": list(loaded),
         "devices": list(devices),
         "broken_providers": dict(broken_providers),
         "started_at": started_at,
@@ -52,6 +54,21 @@ async def announce(
 async def leave(session: WriteSession, worker_id: uuid.UUID) -> None:
     """Say that this worker has stopped."""
     await session.execute(delete(Worker).where(Worker.id == worker_id))
+
+
+SEEN_LATELY = timedelta(seconds=7)
+"""A worker that work is left to has announced itself at least once within this; it does so every three seconds."""
+
+
+async def is_loaded_elsewhere(session: ReadSession | WriteSession, model_id: str, *, than: uuid.UUID) -> bool:
+    """Whether another worker that takes work has the model loaded."""
+    found = select(Worker.id).where(
+        Worker.id != than,
+        Worker.state == "ready",
+        Worker.seen_at > now() - SEEN_LATELY,
+        Worker.loaded.contains([model_id]),
+    )
+    return (await session.execute(select(found.exists()))).scalar_one()
 
 
 async def alive(session: ReadSession) -> list[Worker]:

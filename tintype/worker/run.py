@@ -245,6 +245,7 @@ class Process:
             started_at=self._started_at,
             state="draining" if self._stopping.is_set() else "ready",
             models=self._served(),
+            loaded=[model for can in capabilities.values() for model in can.loaded or ()],
             devices=[device for can in capabilities.values() for device in can.devices],
             broken_providers={**providers.broken, **problems},
         )

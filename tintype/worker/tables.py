@@ -11,7 +11,7 @@ from tintype.db.base import Base
 
 
 class Worker(Base):
-    """One worker process; gone when `seen_at` is old."""
+    """One worker process; gone when `seen_at` is old. Of the `models` it serves, it could start on `loaded` at once."""
 
     __tablename__ = "workers"
     __table_args__ = (
@@ -25,6 +25,7 @@ class Worker(Base):
     version: Mapped[str] = mapped_column(Text)
     state: Mapped[str] = mapped_column(Text)
     models: Mapped[list[str]] = mapped_column(JSONB)
+    loaded: Mapped[list[str]] = mapped_column(JSONB, server_default="[]")
     devices: Mapped[list[str]] = mapped_column(JSONB)
     broken_providers: Mapped[dict[str, str]] = mapped_column(JSONB)
     started_at: Mapped[datetime]

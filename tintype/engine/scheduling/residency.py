@@ -98,6 +98,10 @@ class Residency:
         held = self._held.get(model)
         return held.place if held else Place.DISK
 
+    def on_device(self) -> tuple[str, ...]:
+        """The models that could run at once, least recently used first."""
+        return tuple(model for model, held in self._held.items() if held.place is Place.DEVICE)
+
     def choose(self, model: str, activation_bytes: int) -> Placement:
         """How the model can run beside `activation_bytes` on an otherwise empty device."""
         weights = self._weights[model]
