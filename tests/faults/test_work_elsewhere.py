@@ -1,9 +1,14 @@
 """Work that goes on outside the worker: whatever becomes of the worker, it is found again and never begun twice."""
 
-from tests.faults.ledger import Ledger
+import asyncio
+
+import pytest
+
+from tests.faults.ledger import Ledger, until
 
 ELSEWHERE = {"steps": 40, "options": {"step_s": 0.1, "elsewhere": True}}
 LONG_ELSEWHERE = {"steps": 1000, "options": {"step_s": 0.1, "elsewhere": True}}
+QUICK_DEATH = {"TINTYPE_WORKER_HEARTBEAT_S": "0.2", "TINTYPE_WORKER_DEAD_AFTER_S": "1"}
 
 
 def noted(studio, generation_id: str, *kinds: str) -> list[dict]:
@@ -70,3 +75,115 @@ async def test_a_cancel_ends_the_work_elsewhere_and_so_does_a_delete(calm_studio
         (begun,), (ended,) = noted(calm_studio, job, "begun"), noted(calm_studio, job, "cancelled_elsewhere")
         assert begun["token"] == ended["token"]
         assert noted(calm_studio, job, "last_step") == []
+
+
+async def end(studio, book: Ledger, generation_id: str, how: str) -> None:
+    """Cancel or delete a generation as its owner does."""
+    if how == "cancelled":
+        assert (await studio.http.post(f"/api/generate/{generation_id}/cancel")).status_code == 200
+    else:
+        assert (await studio.http.delete(f"/api/generate/{generation_id}")).status_code == 204
+        book.forget(generation_id)
+
+
+async def require_ended_elsewhere(studio, book: Ledger, generation_id: str, token: str) -> None:
+    """The work that was begun was ended, once, and nothing is left to do."""
+
+    async def is_over() -> bool:
+        return not await book.fetch("SELECT FROM doomed_work")
+
+    await until(is_over, "work elsewhere is ended")
+    (ended,) = noted(studio, generation_id, "cancelled_elsewhere")
+    assert ended["token"] == token
+    assert not (studio.home / "elsewhere" / token).exists()
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+async def test_what_waits_after_a_drain_and_is_then_ended_is_ended_elsewhere_too(lean_studio, steps_noted, how):
+    studio = await lean_studio(workers=1, environment={"TINTYPE_WORKER_DRAIN_S": "0.2"})
+    book = Ledger(studio)
+    job = await book.ask(**LONG_ELSEWHERE, ends=["cancelled"])
+    await steps_noted(studio, job, 1)
+    token = await token_of(book, job)
+    studio.workers[0].terminate()
+    await asyncio.to_thread(studio.workers.pop().wait, 30)
+    assert (await studio.read(job))["status"] == "queued"
+    await end(studio, book, job, how)
+    assert noted(studio, job, "cancelled_elsewhere") == [], "there is nobody who could"
+    studio.start_worker()
+    await require_ended_elsewhere(studio, book, job, token)
+    await book.check()
+    assert len(noted(studio, job, "run")) == 1
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+async def test_what_a_killed_worker_left_and_is_then_ended_is_ended_elsewhere_too(lean_studio, steps_noted, kill, how):
+    studio = await lean_studio(workers=1, environment=QUICK_DEATH)
+    book = Ledger(studio)
+    job = await book.ask(**LONG_ELSEWHERE, ends=["cancelled"])
+    kill(await steps_noted(studio, job, 1))
+    token = await token_of(book, job)
+    await end(studio, book, job, how)
+    studio.start_worker()
+    await book.check()
+    await require_ended_elsewhere(studio, book, job, token)
+    assert len(noted(studio, job, "run")) == 1
+
+
+async def test_work_elsewhere_ends_with_a_generation_that_is_given_up(lean_studio, steps_noted, kill):
+    studio = await lean_studio(workers=1, environment={**QUICK_DEATH, "TINTYPE_WORKER_MAX_ATTEMPTS": "1"})
+    book = Ledger(studio)
+    job = await book.ask(**LONG_ELSEWHERE, ends=["failed"])
+    kill(await steps_noted(studio, job, 1))
+    token = await token_of(book, job)
+    studio.start_worker()
+    assert (await book.check())[job]["error_code"] == "worker_lost"
+    await require_ended_elsewhere(studio, book, job, token)
+
+
+async def test_work_elsewhere_that_cannot_be_ended_now_is_ended_when_it_can_whoever_died_meanwhile(
+    lean_studio, steps_noted, kill, tmp_path
+):
+    away = tmp_path / "away"
+    away.touch()
+    studio = await lean_studio(workers=1, environment={"SCRIPTED_UNREACHABLE": str(away)})
+    book = Ledger(studio)
+    job = await book.ask(**LONG_ELSEWHERE, ends=["cancelled"])
+    worker = await steps_noted(studio, job, 1)
+    token = await token_of(book, job)
+    await end(studio, book, job, "cancelled")
+    await book.check()
+    await until(lambda: len(noted(studio, job, "cancel_unheard")) >= 2, "it tries again")
+    assert (studio.home / "elsewhere" / token).exists()
+    kill(worker)
+    studio.start_worker()
+    away.unlink()
+    await require_ended_elsewhere(studio, book, job, token)
+
+
+async def test_work_elsewhere_that_could_not_be_ended_for_a_day_is_given_up_with_a_word(
+    lean_studio, steps_noted, tmp_path
+):
+    away = tmp_path / "away"
+    away.touch()
+    studio = await lean_studio(workers=1, environment={"SCRIPTED_UNREACHABLE": str(away)})
+    book = Ledger(studio)
+    job = await book.ask(**LONG_ELSEWHERE, ends=["cancelled"])
+    await steps_noted(studio, job, 1)
+    token = await token_of(book, job)
+    await end(studio, book, job, "cancelled")
+    await book.check()
+    studio.workers[0].terminate()
+    await asyncio.to_thread(studio.workers.pop().wait, 30)
+    aged = "UPDATE doomed_work SET doomed_at = doomed_at - interval '25 hours' RETURNING token"
+    assert [row["token"] for row in await book.fetch(aged)] == [token]
+    studio.start_worker()
+
+    async def is_given_up() -> bool:
+        return not await book.fetch("SELECT FROM doomed_work")
+
+    await until(is_given_up, "the work is given up")
+    said = [line for line in (studio.home / "worker.log").read_text().splitlines() if "given up" in line]
+    assert len(said) == 1
+    assert token in said[0]
+    assert job in said[0]

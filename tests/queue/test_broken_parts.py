@@ -27,6 +27,7 @@ from tintype.queue.consumer import AgainError
 from tintype.safety import registry
 from tintype.worker import results
 from tintype.worker.checks import Checks
+from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
 
@@ -76,12 +77,14 @@ def new_performer(database, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(SCRIPTED))
 
     def make(provider) -> Performer:
+        providers = Providers(ready={"scripted": provider}, broken={})
         return Performer(
             worker_id=new_id(),
             database=database,
             store=storage.open(settings.Storage(), tmp_path),
             catalogue=Catalogue(tmp_path),
-            providers=Providers(ready={"scripted": provider}, broken={}),
+            providers=providers,
+            elsewhere=Elsewhere(database=database, providers=providers),
             checks=Checks(database=database, detectors=registry.load()),
             issuer=gate.open(tmp_path, settings.Provenance()),
             slots={"scripted": asyncio.Semaphore(4)},

@@ -11,6 +11,7 @@ from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
 from tintype.db.base import new_id, now
 from tintype.generations import claims, operations
+from tintype.generations.leftovers import Work
 from tintype.generations.schemas import ImageCreate
 from tintype.media.tables import Media
 
@@ -67,8 +68,8 @@ async def test_nothing_a_superseded_attempt_writes_has_an_effect(database, gener
 
     await refused(lambda session: claims.complete(session, zombie, [picture(zombie)], cost_usd=1))
     await refused(lambda session: claims.fail(session, zombie, code="zombie", message="no"))
-    await refused(lambda session: claims.checkpoint(session, zombie, "token"))
     async with db.transaction(database) as session:
+        assert not await claims.checkpoint(session, zombie, Work(provider="cloud", token="a", generation_id=zombie.id))
         assert not await claims.give_back(session, zombie, counts_as_failure=True)
         await claims.acknowledge_cancel(session, zombie)
         beat = claims.Beat(id=zombie.id, attempt=zombie.attempt, progress={"step": 9})

@@ -112,7 +112,7 @@ class EngineProvider:
 
     async def cancel(self, token: str) -> None:
         """The engine has no work elsewhere."""
-        raise ProviderError(f"the engine knows no token {token!r}", code="token_unknown", retryable=False)
+        raise ProviderError(f"the engine knows no token {token!r}", code="work_unknown", retryable=False)
 
     async def close(self) -> None:
         """Take no more work; what the thread is at ends with the process."""

@@ -14,7 +14,8 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from tintype.db.base import now
 from tintype.db.session import WriteSession
-from tintype.generations import events
+from tintype.generations import events, leftovers
+from tintype.generations.leftovers import Work
 from tintype.generations.states import EventType
 from tintype.generations.tables import Generation
 from tintype.media import files
@@ -159,7 +160,7 @@ async def _end(session: WriteSession, row: Generation, status: EventType, data: 
     row.status = status
     row.completed_at = now()
     await session.flush()
-    await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
+    await leftovers.doom(session, row.id, row.parameters, attempts=row.attempt)
     await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[(status, data)])
 
 
@@ -277,7 +278,7 @@ async def acknowledge_cancel(session: WriteSession, held: Claim) -> None:
 
 
 async def _fenced_end(session: WriteSession, held: Claim, **values: Any) -> bool:
-    """Whether it was still this attempt's to end; what any attempt stored is doomed then."""
+    """Whether it was still this attempt's to end; what any attempt left behind is doomed then."""
     result = await session.execute(
         update(Generation)
         .where(Generation.id == held.id, Generation.attempt == held.attempt, Generation.status == "processing")
@@ -287,7 +288,7 @@ async def _fenced_end(session: WriteSession, held: Claim, **values: Any) -> bool
     )
     if result.first() is None:
         return False
-    await files.doom_attempts(session, held.id, held.parameters, range(1, held.attempt + 1))
+    await leftovers.doom(session, held.id, held.parameters, attempts=held.attempt)
     return True
 
 
@@ -322,21 +323,22 @@ async def give_back(session: WriteSession, held: Claim, *, counts_as_failure: bo
     return True
 
 
-async def checkpoint(session: WriteSession, held: Claim, token: str) -> None:
-    """Remember the name of work that goes on elsewhere, before anything else happens.
+async def checkpoint(session: WriteSession, held: Claim, work: Work) -> bool:
+    """Remember work that goes on elsewhere, before anything else happens.
 
-    Raises:
-        SupersededError: another attempt has begun.
+    False when this attempt is over: then nobody waits for the work, and it is to be ended.
     """
     result = await session.execute(
         update(Generation)
         .where(Generation.id == held.id, Generation.attempt == held.attempt, Generation.status == "processing")
-        .values(checkpoint=token)
+        .values(checkpoint=work.token, checkpoint_provider=work.provider)
         .returning(Generation.id)
         .execution_options(synchronize_session=False)
     )
-    if result.first() is None:
-        raise SupersededError
+    if result.first() is not None:
+        return True
+    await leftovers.doom_stray(session, work)
+    return False
 
 
 ORPHANS = text(

@@ -15,7 +15,7 @@ from tintype.accounts.actors import Actor
 from tintype.catalog.operations import Catalogue
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
-from tintype.generations import events, queries, screening, validation
+from tintype.generations import events, leftovers, queries, screening, validation
 from tintype.generations.schemas import ImageCreate
 from tintype.generations.states import is_final
 from tintype.generations.tables import Generation
@@ -163,7 +163,7 @@ async def cancel(session: WriteSession, actor: Actor, generation_id: uuid.UUID) 
         row.status = "cancelled"
         row.cancel_requested_at = row.completed_at = now()
         await session.flush()
-        await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
+        await leftovers.doom(session, row.id, row.parameters, attempts=row.attempt)
         await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[("cancelled", {})])
     elif row.status == "processing" and row.cancel_requested_at is None:
         row.cancel_requested_at = now()
@@ -190,7 +190,7 @@ async def remove(session: WriteSession, actor: Actor, generation_id: uuid.UUID) 
     keys = await media.keys_of_generation(session, row.id)
     await files.doom(session, keys)
     if row.completed_at is None:
-        await files.doom_attempts(session, row.id, row.parameters, range(1, row.attempt + 1))
+        await leftovers.doom(session, row.id, row.parameters, attempts=row.attempt)
     await session.execute(delete(Generation).where(Generation.id == row.id, Generation.owner_id == actor.id))
     await session.execute(delete(events.Event).where(events.Event.generation_id == row.id))
     await events.announce_cancel(session, row.id)

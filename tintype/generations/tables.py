@@ -1,4 +1,4 @@
-"""The tables of generations: the row that is the truth, and its events."""
+"""The tables of generations: the row that is the truth, its events, and work elsewhere that is to end."""
 
 import uuid
 from datetime import datetime
@@ -48,6 +48,7 @@ class Generation(Base):
     heartbeat_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     checkpoint: Mapped[str | None] = mapped_column(Text)
+    checkpoint_provider: Mapped[str | None] = mapped_column(Text)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     error_code: Mapped[str | None] = mapped_column(Text)
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -76,3 +77,17 @@ class Event(Base):
     type: Mapped[str] = mapped_column(Text)
     data: Mapped[dict[str, Any]] = mapped_column(JSONB)
     created_at: Mapped[datetime]
+
+
+class DoomedWork(Base):
+    """Work at a provider's whose result nobody wants: it is ended when it is due, and then this row goes."""
+
+    __tablename__ = "doomed_work"
+    __table_args__ = (Index("ix_doomed_work_due_at", "due_at"),)
+
+    provider: Mapped[str] = mapped_column(Text, primary_key=True)
+    token: Mapped[str] = mapped_column(Text, primary_key=True)
+    generation_id: Mapped[uuid.UUID]
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    doomed_at: Mapped[datetime]
+    due_at: Mapped[datetime]

@@ -172,6 +172,10 @@ class Quote:
     usd: float
 
 
+WORK_UNKNOWN = "work_unknown"
+"""The code by which `cancel` says that nothing goes on under a token, or no more; it is not asked again."""
+
+
 class ProviderError(Exception):
     """The provider could not make the picture; `retryable` says whether trying again may help."""
 
@@ -204,7 +208,10 @@ class Provider(Protocol):
         ...
 
     async def cancel(self, token: str) -> None:
-        """End the remote work that a `Checkpoint` named."""
+        """End the remote work that a `Checkpoint` named.
+
+        Whatever else it raises, it is called again, maybe by another process, until it returns or says `WORK_UNKNOWN`.
+        """
         ...
 
     async def close(self) -> None:

@@ -15,15 +15,11 @@ StopReason = Literal["cancelled", "lost", "draining"]
 
 @dataclass
 class Held:
-    """One claim in work; `token` names what goes on elsewhere for it.
-
-    `stop` may be called from any task; the first reason stands.
-    """
+    """One claim in work. `stop` may be called from any task; the first reason stands."""
 
     claim: Claim
     reason: StopReason | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
-    token: str | None = None
     progress: dict[str, Any] | None = None
     announced: dict[str, Any] | None = None
     _first_step_at: float | None = None
@@ -67,7 +63,7 @@ class Holdings:
 
     def add(self, claim: Claim) -> Held:
         """Note a new claim."""
-        held = Held(claim=claim, token=claim.checkpoint)
+        held = Held(claim=claim)
         self._held[claim.id] = held
         return held
 

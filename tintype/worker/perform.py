@@ -15,6 +15,7 @@ from tintype.catalog.operations import Catalogue, Model
 from tintype.db import session as db
 from tintype.generations import claims, validation
 from tintype.generations.claims import Claim
+from tintype.generations.leftovers import Work
 from tintype.media.provenance import gate
 from tintype.providers.contract import (
     Checkpoint,
@@ -32,6 +33,7 @@ from tintype.verdicts import operations as verdicts
 from tintype.verdicts.operations import Judged
 from tintype.worker import results
 from tintype.worker.checks import Checks
+from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Held, Holdings
 
 BACKOFF_S = (1.0, 5.0, 20.0)
@@ -64,6 +66,7 @@ class Performer:
     store: storage.Store
     catalogue: Catalogue
     providers: Providers
+    elsewhere: Elsewhere
     checks: Checks
     issuer: gate.Issuer
     slots: dict[str, asyncio.Semaphore]
@@ -254,6 +257,7 @@ class Performer:
 
     async def _outputs(self, held: Held, provider: Provider, request: GenerationRequest) -> AsyncGenerator[Output]:
         """The provider's outputs; its progress is noted on the way, and a stop ends it within one step."""
+        name = self.catalogue.get(held.claim.model).manifest.provider
         stream = provider.generate(request, resume=held.claim.checkpoint)
         async with aclosing(cast("AsyncGenerator[Progress | Checkpoint | Output]", stream)) as items:
             while True:
@@ -264,30 +268,27 @@ class Performer:
                     case Progress():
                         held.advance(item)
                     case Checkpoint(token=token):
-                        await self._remember(held, token)
+                        await self._remember(held, Work(provider=name, token=token, generation_id=held.claim.id))
                     case Output():
                         yield item
 
-    async def _remember(self, held: Held, token: str) -> None:
-        await db.persistently(self.database, lambda session: claims.checkpoint(session, held.claim, token))
-        held.token = token
+    async def _remember(self, held: Held, work: Work) -> None:
+        try:
+            is_mine = await db.persistently(self.database, lambda session: claims.checkpoint(session, held.claim, work))
+        except db.DatabaseAwayError:
+            self.elsewhere.strays.add(work)
+            raise
+        if not is_mine:
+            raise claims.SupersededError
 
     async def _stopped(self, held: Held) -> None:
         if held.reason == "draining":
             await self._give_back(held, counts_as_failure=False)
             raise AgainError(0)
         if held.reason != "lost":
-            await self._cancel_elsewhere(held)
             await db.persistently(self.database, lambda session: claims.acknowledge_cancel(session, held.claim))
+            await self.elsewhere.end_doomed(held.claim.id)
         log.info("stopped", reason=held.reason or "cancelled")
-
-    async def _cancel_elsewhere(self, held: Held) -> None:
-        if held.token is None:
-            return
-        try:
-            await self._prepare(held.claim)[0].cancel(held.token)
-        except ProviderError as error:
-            log.warning("work elsewhere could not be cancelled", code=error.code, error=error.detail)
 
     async def _failed(self, held: Held, *, code: str, message: str, retryable: bool) -> None:
         failures = held.claim.failures + 1
@@ -341,13 +342,14 @@ async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool
 async def _next_unless_stopped(
     items: AsyncIterator[Progress | Checkpoint | Output], held: Held
 ) -> Progress | Checkpoint | Output | None:
+    """The next item; one that is there when the stop comes still counts, because it can name work elsewhere."""
     if held.stopped.is_set():
         raise StoppedError
     following = asyncio.ensure_future(anext(items, None))
     stopped = asyncio.create_task(held.stopped.wait())
     try:
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if held.stopped.is_set():
+        if not following.done():
             raise StoppedError
         return following.result()
     finally:

@@ -15,7 +15,7 @@ from tintype.db import idempotency
 from tintype.db import session as db
 from tintype.db.base import new_id, now
 from tintype.db.notify import Listener
-from tintype.generations import claims, events
+from tintype.generations import claims, events, leftovers
 from tintype.generations import operations as generations
 from tintype.media import files
 from tintype.media.provenance import gate
@@ -26,6 +26,7 @@ from tintype.queue.consumer import Consumer
 from tintype.safety import registry as detectors_registry
 from tintype.worker import perform, registry
 from tintype.worker.checks import Checks
+from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
 
@@ -59,6 +60,7 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
         store=storage.open(settings.load(settings.Storage), home),
         catalogue=Catalogue(home),
         providers=providers,
+        elsewhere=Elsewhere(database=database, providers=providers),
         checks=Checks(database=database, detectors=await asyncio.to_thread(detectors_registry.load)),
         issuer=await asyncio.to_thread(gate.open, home, settings.load(settings.Provenance)),
         slots={
@@ -133,6 +135,7 @@ class Process:
                 "sweep": self._every(SWEEP_S, self._sweep),
                 "tidy": self._every(TIDY_S, self._tidy),
                 "doomed": self._every(DOOMED_S, self._delete_doomed),
+                "elsewhere": self._every(DOOMED_S, self._performer.elsewhere.end_doomed),
                 "announce": self._every(ANNOUNCE_S, self._announce_again),
                 "cancels": self._hear_cancels(),
             }.items()
@@ -221,6 +224,14 @@ class Process:
             await idempotency.forget_old(session)
             await generations.forget_old_events(session, older_than=EVENTS_KEPT_FOR)
             await jobs.forget_old_log(session)
+            given_up = await leftovers.give_up(session)
+        for work in given_up:
+            log.error(
+                "work elsewhere could not be ended for a day and is given up: look at your account there",
+                provider=work.provider,
+                work=work.token,
+                generation_id=str(work.generation_id),
+            )
 
     async def _delete_doomed(self) -> None:
         count = files.BATCH

@@ -9,6 +9,7 @@ Beside it is a stand-in detector: pure magenta is what may not be made, orange a
 SCRIPTED_DETECTOR names is there, it fails when asked. Where SCRIPTED_WORD names a word, it reads texts as well and
 takes that one for what may not be asked for.
 While the file that SCRIPTED_DEVICE names is there, the device is broken: every step fails and the provider says so.
+While the one that SCRIPTED_UNREACHABLE names is there, the service elsewhere cannot be told that work is to end.
 Every run and step is noted in that file as one JSON line with the clock, which is how tests and benchmarks see inside.
 """
 
@@ -119,8 +120,12 @@ class Scripted:
     async def cancel(self, token: str) -> None:
         work = self._elsewhere / token
         if not work.exists():
-            raise ProviderError(f"nothing runs elsewhere as {token!r}", code="token_unknown", retryable=False)
-        self._note(json.loads(work.read_text())["id"])("cancelled_elsewhere", token=token)
+            raise ProviderError(f"nothing runs elsewhere as {token!r}", code="work_unknown", retryable=False)
+        note = self._note(json.loads(work.read_text())["id"])
+        if (path := os.environ.get("SCRIPTED_UNREACHABLE")) and Path(path).exists():
+            note("cancel_unheard", token=token)
+            raise ProviderError("the service elsewhere does not answer", code="elsewhere_away", retryable=True)
+        note("cancelled_elsewhere", token=token)
         work.unlink()
 
     async def close(self) -> None:
