@@ -26,6 +26,7 @@ from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.safety import registry
 from tintype.worker import results
+from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
@@ -78,8 +79,9 @@ def new_performer(database, tmp_path):
 
     def make(provider) -> Performer:
         providers = Providers(ready={"scripted": provider}, broken={})
+        worker_id = new_id()
         return Performer(
-            worker_id=new_id(),
+            worker_id=worker_id,
             database=database,
             store=storage.open(settings.Storage(), tmp_path),
             catalogue=Catalogue(tmp_path),
@@ -89,6 +91,7 @@ def new_performer(database, tmp_path):
             issuer=gate.open(tmp_path, settings.Provenance()),
             slots={"scripted": asyncio.Semaphore(4)},
             holdings=Holdings(),
+            affinity=Affinity(database=database, worker_id=worker_id),
             worker=settings.Worker(),
             draining=asyncio.Event(),
         )

@@ -32,6 +32,7 @@ from tintype.queue.consumer import AgainError
 from tintype.verdicts import operations as verdicts
 from tintype.verdicts.operations import Judged
 from tintype.worker import results
+from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Held, Holdings
@@ -71,6 +72,7 @@ class Performer:
     issuer: gate.Issuer
     slots: dict[str, asyncio.Semaphore]
     holdings: Holdings
+    affinity: Affinity
     worker: settings.Worker
     draining: asyncio.Event
     alone: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -86,6 +88,7 @@ class Performer:
                 if self.holdings.get(generation_id) is not None:  # handed out again while the database was away
                     raise AgainError(self.worker.dead_after_s)
                 await self._until_ready(lane)
+                await self._leave_to_loaded(lane, generation_id)
                 async with self._turn(lane, generation_id):
                     self._is_ready(lane)  # it can have broken down meanwhile
                     await self._claim_and_run(generation_id)
@@ -112,6 +115,12 @@ class Performer:
         if can is not None and can.problem is not None:
             raise AgainError(UNABLE_AGAIN_S)
         return can is None or can.is_complete
+
+    async def _leave_to_loaded(self, lane: str, generation_id: uuid.UUID) -> None:
+        model = self.catalogue.models().get(jobs.model_of(lane))
+        if model is not None and (provider := self.providers.ready.get(model.manifest.provider)) is not None:
+            loaded = provider.capabilities().loaded
+            await self.affinity.leave_to_loaded(generation_id, model.id, loaded=loaded)
 
     @asynccontextmanager
     async def _turn(self, lane: str, generation_id: uuid.UUID) -> AsyncGenerator[None]:

@@ -25,6 +25,7 @@ from tintype.queue import jobs
 from tintype.queue.consumer import Consumer
 from tintype.safety import registry as detectors_registry
 from tintype.worker import perform, registry
+from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
@@ -54,8 +55,9 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
     stopping = stopping or _stop_on_signals(hurrying)
     providers = await asyncio.to_thread(providers_registry.load)
     database = db.connect(url, pool_size=settings.load(settings.Database).pool_size)
+    worker_id = new_id()
     performer = Performer(
-        worker_id=new_id(),
+        worker_id=worker_id,
         database=database,
         store=storage.open(settings.load(settings.Storage), home),
         catalogue=Catalogue(home),
@@ -68,6 +70,7 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
             for name, provider in providers.ready.items()
         },
         holdings=Holdings(),
+        affinity=Affinity(database=database, worker_id=worker_id),
         worker=worker,
         draining=asyncio.Event(),
     )
