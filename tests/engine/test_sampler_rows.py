@@ -113,6 +113,20 @@ def test_a_masked_part_is_as_noisy_as_the_rest():
     assert torch.allclose(rows.level(plan, plan.evaluations, clean=noise(1), noise=noise(2)), noise(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(1, 64, 16), (1, 4, 3, 8, 8)])
+def test_packed_latents_and_those_of_videos_move_alike(shape: tuple[int, ...]):
+    values = noise(1, (1, 4, 16, 16) if len(shape) == 3 else (1, 4, 8, 24))
+    plan = plans.plan("unipc", DIFFUSION, 3)
+    plain = rows.begin(plan, values, generator=None)
+    folded = [rows.begin(plan, values.reshape(shape), generator=None) for _ in range(2)]
+    while not plain.is_done:
+        answer = torch.tanh(rows.look([plain])[0])
+        assert torch.equal(torch.tanh(rows.look(folded)[0])[1:], answer.reshape(shape))
+        rows.advance(folded, torch.cat([answer.reshape(shape)] * 2))
+        rows.advance([plain], answer)
+    assert torch.equal(plain.latents.reshape(shape), folded[1].latents)
+
+
 def test_half_precision_answers_move_single_precision_latents():
     row = start(0, 4, 1)
     rows.advance([row], ask([row]).bfloat16())
