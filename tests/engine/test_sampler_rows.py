@@ -74,12 +74,16 @@ def test_any_mix_in_any_order_leaves_every_row_as_it_is_alone(
         assert torch.equal(row.latents, expected)
 
 
-def test_the_generator_draws_what_diffusers_would_and_nothing_where_no_noise_is_due():
-    row = start(0, 5, 1)
-    assert NAMES[0][0] == "euler"
-    finish_alone(row)
-    assert row.generator is not None
-    assert torch.equal(row.generator.get_state(), generator(2001).get_state())
+def test_a_row_that_needs_no_noise_draws_none_beside_one_that_does():
+    names = [name for name, _ in NAMES]
+    quiet, noisy = start(names.index("euler"), 5, 1), start(names.index("euler_a"), 5, 2)
+    rows.advance([quiet, noisy], ask([quiet, noisy]))
+    assert quiet.generator is not None
+    assert noisy.generator is not None
+    drawn = generator(2002)
+    torch.randn(SHAPE, generator=drawn)
+    assert torch.equal(quiet.generator.get_state(), generator(2001).get_state())
+    assert torch.equal(noisy.generator.get_state(), drawn.get_state())
 
 
 def test_a_sampler_that_draws_noise_asks_for_a_generator():

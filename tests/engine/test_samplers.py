@@ -177,6 +177,7 @@ def test_a_model_trained_from_no_signal_at_all_starts_there(name: str):
         ("dpmpp_2m", {"euler_at_final": True, "final_sigmas_type": "sigma_min", "lower_order_final": False}),
         ("dpmpp_2m_sde", {"final_sigmas_type": "sigma_min"}),
         ("unipc", {"final_sigmas_type": "sigma_min", "lower_order_final": False}),
+        ("unipc", {"final_sigmas_type": "sigma_min"}),
         ("unipc", {"disable_corrector": [0, 1, 4]}),
         ("unipc", {"prediction_type": "sample"}),
         ("ddim", {"set_alpha_to_one": True}),
@@ -185,10 +186,12 @@ def test_a_model_trained_from_no_signal_at_all_starts_there(name: str):
         ("euler", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}),
         ("euler", {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_max": 30.0, **KARRAS}),
         ("lcm", {"original_inference_steps": 30}),
+        ("lcm", {"timestep_scaling": 0.01}),
     ],
 )
 def test_what_else_a_model_sets_is_heeded(name: str, settings: Mapping[str, Any]):
     assert_same_run(name, {**DIFFUSION, **settings}, 8)
+    assert_same_run(name, {**DIFFUSION, **settings}, 14)
     assert_same_run(name, {**DIFFUSION, **settings}, 20)
 
 
