@@ -74,12 +74,16 @@ def test_any_mix_in_any_order_leaves_every_row_as_it_is_alone(
         assert torch.equal(row.latents, expected)
 
 
-def test_the_generator_draws_what_diffusers_would_and_nothing_where_no_noise_is_due():
-    row = start(0, 5, 1)
-    assert NAMES[0][0] == "euler"
-    finish_alone(row)
-    assert row.generator is not None
-    assert torch.equal(row.generator.get_state(), generator(2001).get_state())
+def test_a_row_that_needs_no_noise_draws_none_beside_one_that_does():
+    names = [name for name, _ in NAMES]
+    quiet, noisy = start(names.index("euler"), 5, 1), start(names.index("euler_a"), 5, 2)
+    rows.advance([quiet, noisy], ask([quiet, noisy]))
+    assert quiet.generator is not None
+    assert noisy.generator is not None
+    drawn = generator(2002)
+    torch.randn(SHAPE, generator=drawn)
+    assert torch.equal(quiet.generator.get_state(), generator(2001).get_state())
+    assert torch.equal(noisy.generator.get_state(), drawn.get_state())
 
 
 def test_a_sampler_that_draws_noise_asks_for_a_generator():
@@ -111,6 +115,20 @@ def test_a_masked_part_is_as_noisy_as_the_rest():
     row = rows.begin(plan, noise(2), clean=noise(1), generator=None)
     assert torch.equal(row.latents, rows.level(plan, 0, clean=noise(1), noise=noise(2)))
     assert torch.allclose(rows.level(plan, plan.evaluations, clean=noise(1), noise=noise(2)), noise(1), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 16), (1, 4, 3, 8, 8)])
+def test_packed_latents_and_those_of_videos_move_alike(shape: tuple[int, ...]):
+    values = noise(1, (1, 4, 16, 16) if len(shape) == 3 else (1, 4, 8, 24))
+    plan = plans.plan("unipc", DIFFUSION, 3)
+    plain = rows.begin(plan, values, generator=None)
+    folded = [rows.begin(plan, values.reshape(shape), generator=None) for _ in range(2)]
+    while not plain.is_done:
+        answer = torch.tanh(rows.look([plain])[0])
+        assert torch.equal(torch.tanh(rows.look(folded)[0])[1:], answer.reshape(shape))
+        rows.advance(folded, torch.cat([answer.reshape(shape)] * 2))
+        rows.advance([plain], answer)
+    assert torch.equal(plain.latents.reshape(shape), folded[1].latents)
 
 
 def test_half_precision_answers_move_single_precision_latents():

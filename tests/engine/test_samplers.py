@@ -152,6 +152,15 @@ def test_the_timesteps_are_spaced_as_the_model_asks(name: str, spacing: str):
     assert_same_run(name, {**DIFFUSION, "timestep_spacing": spacing}, 12)
 
 
+@pytest.mark.parametrize("name", LIBRARY)
+def test_a_run_has_the_steps_it_was_asked_for_where_the_librarys_has_one_before_the_first(name: str):
+    steps = 61 if name != "lcm" else 31
+    plan = plans.plan(name, {**DIFFUSION, "timestep_spacing": "trailing"}, steps)
+    assert plan.steps == steps
+    assert min(plan.timesteps) >= 0
+    assert plan.noise[-1] < 0.03
+
+
 @pytest.mark.parametrize("name", ["euler", "euler_a", "dpmpp_2m", "unipc", "ddim"])
 def test_a_model_trained_from_no_signal_at_all_starts_there(name: str):
     config = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "timestep_spacing": "trailing"}
@@ -168,17 +177,21 @@ def test_a_model_trained_from_no_signal_at_all_starts_there(name: str):
         ("dpmpp_2m", {"euler_at_final": True, "final_sigmas_type": "sigma_min", "lower_order_final": False}),
         ("dpmpp_2m_sde", {"final_sigmas_type": "sigma_min"}),
         ("unipc", {"final_sigmas_type": "sigma_min", "lower_order_final": False}),
+        ("unipc", {"final_sigmas_type": "sigma_min"}),
         ("unipc", {"disable_corrector": [0, 1, 4]}),
         ("unipc", {"prediction_type": "sample"}),
         ("ddim", {"set_alpha_to_one": True}),
         ("ddim", {"prediction_type": "sample"}),
         ("euler", {"final_sigmas_type": "sigma_min"}),
         ("euler", {"beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction"}),
+        ("euler", {"timestep_type": "continuous", "prediction_type": "v_prediction", "sigma_max": 30.0, **KARRAS}),
         ("lcm", {"original_inference_steps": 30}),
+        ("lcm", {"timestep_scaling": 0.01}),
     ],
 )
 def test_what_else_a_model_sets_is_heeded(name: str, settings: Mapping[str, Any]):
     assert_same_run(name, {**DIFFUSION, **settings}, 8)
+    assert_same_run(name, {**DIFFUSION, **settings}, 14)
     assert_same_run(name, {**DIFFUSION, **settings}, 20)
 
 
@@ -258,6 +271,10 @@ def test_planning_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_latents_are_never_clipped():
+    assert plans.plan("ddim", {**DIFFUSION, "clip_sample": True}, 8) == plans.plan("ddim", DIFFUSION, 8)
+
+
 def test_the_same_plan_is_made_once():
     assert plans.plan("unipc", DIFFUSION, 25) is plans.plan("unipc", dict(DIFFUSION), 25)
 
@@ -268,6 +285,7 @@ def test_the_same_plan_is_made_once():
         ("euler_a", FLOW, 10, "choose one of dpmpp_2m, dpmpp_2m_sde, euler, flow_euler, heun, unipc"),
         ("flow_euler", DIFFUSION, 10, "choose one of ddim"),
         ("lcm", DIFFUSION, 60, "LCMScheduler cannot make 60 steps"),
+        ("heun", {**DIFFUSION, "timestep_type": "continuous"}, 10, "choose one of euler, euler_karras"),
         ("euler", SHIFTING, 10, "mu"),
         ("ddim", {**DIFFUSION, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}, 10, "signal of 0"),
         ("dpmpp_2m", {**DIFFUSION, "thresholding": True}, 10, "thresholding"),

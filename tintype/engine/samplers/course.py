@@ -152,13 +152,15 @@ def _known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measure(scheduler: Any, scale: Scale, settings: Mapping[str, Any]) -> Course:
     timesteps = _numbers(scheduler.timesteps)
+    is_real = timesteps != -1  # "trailing" adds one for some numbers of steps, 61 among them, by an error of rounding
+    timesteps = timesteps[is_real]
     alphas = _numbers(scheduler.alphas_cumprod) if scale != "flow" else np.empty(0)
     final_alpha = float(getattr(scheduler, "final_alpha_cumprod", 1.0))
     if scale == "training":
         squares = np.append(alphas[timesteps.astype(int)], final_alpha)
         signal, noise = np.sqrt(squares), np.sqrt(1 - squares)
     else:
-        sigmas = _numbers(scheduler.sigmas)
+        sigmas = _numbers(scheduler.sigmas)[np.append(is_real, True)]
         signal, noise = {
             "exploding": (np.ones_like(sigmas), sigmas),
             "preserving": (1 / np.sqrt(sigmas**2 + 1), sigmas / np.sqrt(sigmas**2 + 1)),

@@ -128,6 +128,8 @@ def plan(
 ) -> Plan:
     """The plan for a model whose `scheduler_config.json` is `config`; asked again for the same, the same object.
 
+    `clip_sample` is not heeded: it is for pixels, and diffusers' own pipelines over latents turn it off.
+
     Args:
         strength: how much of the run is made, from its end: below 1 for what starts from a picture. At least one step.
         part: the stretch of the training timesteps that is run, as fractions of the way from noise to picture; for
@@ -161,6 +163,15 @@ def is_flow(config: Mapping[str, Any]) -> bool:
     )
 
 
+def offered(config: Mapping[str, Any]) -> Mapping[str, Sampler]:
+    """The samplers that suit a model with this `scheduler_config.json`."""
+    if is_flow(config):
+        return FLOW_SAMPLERS
+    if config.get("timestep_type") == "continuous":  # only this scheduler gives the network logarithms of noise levels
+        return {name: sampler for name, sampler in SAMPLERS.items() if sampler.rule is rules.euler}
+    return SAMPLERS
+
+
 @lru_cache(maxsize=256)
 def _plan(
     name: str,
@@ -172,12 +183,12 @@ def _plan(
     sigmas: tuple[float, ...] | None,
 ) -> Plan:
     config: dict[str, Any] = json.loads(config_text)
-    offered = FLOW_SAMPLERS if is_flow(config) else SAMPLERS
-    if name not in offered:
+    suitable = offered(config)
+    if name not in suitable:
         raise course.SamplerUnsuitableError(
-            f"sampler {name!r} does not suit this model; choose one of {', '.join(sorted(offered))}"
+            f"sampler {name!r} does not suit this model; choose one of {', '.join(sorted(suitable))}"
         )
-    sampler = offered[name]
+    sampler = suitable[name]
     if sampler.scale == "flow":
         shifted = config.get("shift", config.get("flow_shift", 1.0))
         config |= {"shift": shifted, "flow_shift": shifted}

@@ -18,9 +18,10 @@ LARGEST = len(INPUTS) - 2
 
 @dataclass
 class Sampled:
-    """A picture in the making: `latents` [1, channels, height, width] in float32, before evaluation `evaluation`.
+    """A picture in the making: its `latents` in float32 before evaluation `evaluation`.
 
-    `latents` may be replaced between two evaluations. `generator` draws on the CPU.
+    They may have any shape [1, ...], packed or with frames, and may be replaced between two evaluations. `generator`
+    draws on the CPU, as it would for this row alone.
     """
 
     plan: Plan
@@ -56,7 +57,7 @@ def begin(
 ) -> Sampled:
     """A row at its start: from `noise` alone (standard normal), or from the latents of a picture, `clean`.
 
-    All are float32 [1, channels, height, width]. The noise of later steps comes from `generator`; it must be there if
+    All are float32 of one shape [1, ...]. The noise of later steps comes from `generator`; it must be there if
     the plan has `fresh_noise`.
     """
     if any(plan.fresh_noise) and generator is None:
@@ -80,26 +81,28 @@ def level(plan: Plan, evaluation: int, *, clean: torch.Tensor, noise: torch.Tens
 
 
 def look(rows: Sequence[Sampled]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the network sees next: scaled latents [rows, channels, height, width] and timesteps [rows], float32."""
-    views = torch.stack([row.views[row.evaluation] for row in rows])
-    return torch.cat([row.latents for row in rows]) * views[:, 0, None, None, None], views[:, 1]
+    """What the network sees next: scaled latents [rows, ...] and timesteps [rows], float32."""
+    latents = torch.cat([row.latents for row in rows])
+    scales, timesteps = torch.stack([row.views[row.evaluation] for row in rows], dim=1)
+    return latents * _spread(scales, latents), timesteps
 
 
 def foresee(rows: Sequence[Sampled], predictions: torch.Tensor) -> torch.Tensor:
-    """The clean latents [rows, channels, height, width] that `predictions` stand for, asked before `advance`."""
-    weights = torch.tensor([row.plan.clean[row.evaluation] for row in rows], device=predictions.device)
-    of_sample, of_prediction = weights.T[:, :, None, None, None]
-    return of_sample * torch.cat([row.latents for row in rows]) + of_prediction * predictions.float()
+    """The clean latents [rows, ...] that `predictions` stand for, asked before `advance`: for previews."""
+    latents = torch.cat([row.latents for row in rows])
+    weights = torch.tensor([row.plan.clean[row.evaluation] for row in rows], device=latents.device)
+    of_sample, of_prediction = _spread(weights.T, latents)
+    return of_sample * latents + of_prediction * predictions.float()
 
 
 def advance(rows: Sequence[Sampled], predictions: torch.Tensor) -> None:
-    """Move every row by one evaluation; `predictions` [rows, channels, height, width] are the network's answers.
+    """Move every row by one evaluation; `predictions` [rows, ...] are the network's answers.
 
     The rows share the shape of their latents and a device, nothing else; none may be done.
     """
     slots = 1 + max(row.plan.remembered for row in rows)
     weights = torch.stack([row.table[row.evaluation] for row in rows])
-    columns = weights.permute(2, 1, 0)[:, :slots, :, None, None, None]
+    columns = _spread(weights.permute(2, 1, 0)[:, :slots], predictions)
     moved: torch.Tensor | None = None
     for weight, values in zip(columns, _inputs(rows, predictions, slots), strict=False):
         if values is None:
@@ -111,6 +114,11 @@ def advance(rows: Sequence[Sampled], predictions: torch.Tensor) -> None:
         row.latents = moved[0, index : index + 1]
         row.remembered = tuple(moved[slot, index : index + 1] for slot in range(1, 1 + row.plan.remembered))
         row.evaluation += 1
+
+
+def _spread(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """`weights` [..., rows] so that they multiply `values` [rows, ...]."""
+    return weights.reshape(*weights.shape, *(1,) * (values.dim() - 1))
 
 
 def _inputs(rows: Sequence[Sampled], predictions: torch.Tensor, slots: int) -> list[torch.Tensor | None]:
