@@ -15,7 +15,7 @@ from tintype.engine.family import Adapter, Line
 
 WIDTH = 32
 SIDE = 8
-ATTENTION = "attn1.to_q attn1.to_out.0 attn2.to_k attn2.to_v ff.net.0.proj".split()
+ATTENTION = ["attn1.to_q", "attn1.to_out.0", "attn2.to_k", "attn2.to_v", "ff.net.0.proj"]
 
 
 @dataclass
