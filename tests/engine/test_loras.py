@@ -132,7 +132,7 @@ def test_several_frames_of_a_line_get_its_loras(plain: UNet2DConditionModel, tmp
     bank, network = bank_with(tmp_path, changes)
     bank.use([files.line((name, 1.0)) for name in ("lora-0", "lora-1")])
     drawn = files.draw_unet(network, 6)
-    for at, name in ((0, "lora-0"), (2, "lora-0"), (3, "lora-1"), (5, "lora-1")):
+    for at, name in enumerate(["lora-0"] * 3 + ["lora-1"] * 3):
         assert apart(drawn[at], files.draw_unet(files.merged(plain, (changes[name], 1.0)), 6)[at]) <= CLOSE
 
 

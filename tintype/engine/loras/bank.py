@@ -90,7 +90,7 @@ class Bank:
         """
         known = self._known.get(name)
         if known is None or (known.path, known.stamp) != (path, _stamp(path)):
-            self._take_in(name, path, spared=())
+            self._take_in(name, path)
 
     def can_hold(self, names: Collection[str]) -> bool:
         """Whether these can be at work in one batch."""
@@ -123,25 +123,27 @@ class Bank:
         names = dict.fromkeys(each.name for adapters in used for each in adapters)
         if not self.can_hold(names.keys()):
             raise LorasCrowdedError(len(names), self._slots)
+        missing = [name for name in names if name not in self._held]
         for name in names:
-            if name not in self._held:
-                self._take_in(name, self._known[name].path, spared=names.keys())
-            self._held.move_to_end(name)
+            if name in self._held:  # before any other has to make room
+                self._held.move_to_end(name)
+        for name in missing:
+            self._take_in(name, self._known[name].path)
         pages = [[(page, each.weight) for each in adapters for page in self._held[each.name]] for adapters in used]
         mixture.mix(pages, next(self._parts[part].module.parameters()).device)
         return mixture.depth
 
-    def _take_in(self, name: str, path: Path, *, spared: Collection[str]) -> None:
+    def _take_in(self, name: str, path: Path) -> None:
         stamp = _stamp(path)
         lora = formats.read(path, self._parts)
         self._let_go(name)
         self._known[name] = _Known(path=path, stamp=stamp, words_digest=_words_digest(lora))
-        self._place(name, lora, spared=spared)
+        self._place(name, lora)
 
-    def _place(self, name: str, lora: Lora, *, spared: Collection[str]) -> None:
-        """Write a LoRA into pages that are free, or become so: of those not spared the longest unused go."""
+    def _place(self, name: str, lora: Lora) -> None:
+        """Write a LoRA into pages that are free, or become so because the longest unused goes."""
         while len(self._held) >= self._slots:
-            self._let_go(next(held for held in self._held if held not in spared))
+            self._let_go(next(iter(self._held)))
         wanted = math.ceil(lora.rank / self._rank)
         if wanted > len(self._free):
             self._grow(self._pages + wanted - len(self._free))
