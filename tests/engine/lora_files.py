@@ -83,14 +83,15 @@ def text_encoder(*, projects: bool = False) -> nn.Module:
     return kind(config).eval().requires_grad_(requires_grad=False)
 
 
-def draw_unet(network: nn.Module, lines: int) -> Tensor:
+def draw_unet(network: UNet2DConditionModel, lines: int) -> Tensor:
     """One evaluation over `lines` lines; the same line is the same in every number of lines."""
     generator = torch.Generator().manual_seed(1)
     samples = torch.randn(16, 4, SIDE, SIDE, generator=generator)[:lines]
     words = torch.randn(16, 5, WIDTH, generator=generator)[:lines]
     moments = torch.arange(16)[:lines] * 50.0 + 3
     with torch.inference_mode():
-        return network(samples, moments, encoder_hidden_states=words, return_dict=False)[0]
+        given = (each.to(network.dtype) for each in (samples, moments, words))
+        return network(*given, return_dict=False)[0]
 
 
 def draw_flux(network: nn.Module, lines: int) -> Tensor:

@@ -286,6 +286,13 @@ def test_broken_matrices_and_alphas_are_refused(broken: dict[str, Tensor]):
         convert({f"lora_unet_{key}": tensor for key, tensor in broken.items()}, files.unet())
 
 
+def test_a_rank_that_would_fill_the_memory_is_refused():
+    network = files.unet()
+    tensors = files.kohya(files.changes_for(network, ["conv_in"], seed=1, rank=513))
+    with pytest.raises(loras.LoraUnsupportedError, match="rank 513; at most 512"):
+        convert(tensors, network)
+
+
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path):
     path = tmp_path / "broken.safetensors"
     path.write_bytes(b"\0" * 64)

@@ -136,6 +136,19 @@ def test_several_frames_of_a_line_get_its_loras(plain: UNet2DConditionModel, tmp
         assert apart(drawn[at], files.draw_unet(files.merged(plain, (changes[name], 1.0)), 6)[at]) <= CLOSE
 
 
+def test_a_network_moved_to_half_precision_takes_its_loras_along(plain: UNet2DConditionModel, tmp_path: Path):
+    own = files.changes_for(plain, EVERYWHERE, seed=1)
+    bank, network = bank_with(tmp_path, {"own": own})
+    network.bfloat16()
+    whole = [files.unet().bfloat16(), files.merged(plain, (own, 1.0)).bfloat16()]
+    bank.use([files.line(), files.line(("own", 1.0))])
+    drawn = files.draw_unet(network, 2)
+    expected = [files.draw_unet(each, 2)[at] for at, each in enumerate(whole)]
+    assert drawn.dtype == torch.bfloat16
+    assert torch.equal(drawn[0], expected[0])
+    assert apart(drawn[1], expected[1]) <= 0.05 < 0.2 < apart(drawn[1], files.draw_unet(whole[0], 2)[1])
+
+
 def test_one_graph_serves_every_choice_of_loras_of_one_depth(plain: UNet2DConditionModel, tmp_path: Path):
     changes = eight(plain)
     bank, network = bank_with(tmp_path, changes)

@@ -6,17 +6,14 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from tintype.engine.family import Adapter, Line
 from tintype.engine.loras import formats, layers
 from tintype.engine.loras.formats import NETWORK, Lora, Pair, Part
 from tintype.providers.contract import ProviderError
-
-if TYPE_CHECKING:
-    from tintype.engine.family import Adapter, Line
 
 SLOTS = 8
 RANK = 32
@@ -96,7 +93,7 @@ class Bank:
         """Whether these can be at work in one batch."""
         return len(set(names)) <= self._slots
 
-    def use(self, lines: "Sequence[Line]") -> int:
+    def use(self, lines: Sequence[Line]) -> int:
         """Let the next evaluations of the network be over these lines; gives the depth, 0 without any LoRA.
 
         A LoRA that had to make room is read again from its file.
@@ -107,18 +104,18 @@ class Bank:
         """
         return self._mix(self._drawing, NETWORK, [line.adapters for line in lines])
 
-    def use_for_words(self, adapters: "Sequence[Adapter]") -> str:
+    def use_for_words(self, adapters: Sequence[Adapter]) -> str:
         """Let the next evaluations of the text encoders be for a picture with these; gives `words_key` of them."""
         if encoder := next((name for name in self._parts if name != NETWORK), None):
             self._mix(self._reading, encoder, [adapters])
         return self.words_key(adapters)
 
-    def words_key(self, adapters: "Iterable[Adapter]") -> str:
+    def words_key(self, adapters: Iterable[Adapter]) -> str:
         """What tells apart how prompts read under these LoRAs, the same in every process; empty if as without any."""
         used = [(self._known[each.name].words_digest, each.weight) for each in adapters if each.weight]
         return " ".join(f"{digest}*{weight!r}" for digest, weight in used if digest)
 
-    def _mix(self, mixture: layers.Mixture, part: str, lines: "Sequence[Sequence[Adapter]]") -> int:
+    def _mix(self, mixture: layers.Mixture, part: str, lines: Sequence[Sequence[Adapter]]) -> int:
         used = [[each for each in adapters if each.weight] for adapters in lines]
         names = dict.fromkeys(each.name for adapters in used for each in adapters)
         if not self.can_hold(names.keys()):

@@ -61,6 +61,8 @@ WORDS_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048:
 
 SHOWN = 3
 MOST_ALPHA = 1e6
+MOST_RANK = 512
+"""Every layer of a network keeps room for the highest rank in one of them; people train up to 256."""
 
 
 class LoraMisfitError(ProviderError):
@@ -211,6 +213,8 @@ def _pair(name: str, entry: str, matrices: Mapping[str, Tensor], configured: "_C
         down = torch.einsum("rshw,si->rihw", middle.float(), down.float().flatten(1)) if is_sound else down
     if not is_sound:
         raise LoraUnsupportedError(f"{name} has no matrices for {entry[:120]!a}; fetch the file again")
+    if len(down) > MOST_RANK:
+        raise LoraUnsupportedError(f"{name} has rank {len(down):,}; at most {MOST_RANK} is read, so take a smaller one")
     return Pair(down=down, up=up.flatten(1), alpha=configured.alpha(entry, matrices))
 
 

@@ -151,7 +151,7 @@ def install(network: nn.Module, paths: Iterable[str], mixture: Mixture, *, pages
     return installed
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def write(layer: Layer, page: int, down: Tensor | None, up: Tensor | None) -> None:
     """Fill a page: `down` [r, in, ...] and `up` [out, r] of at most the page's rank, scaled; None is zeros."""
     layer.down[page].zero_()
