@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tintype.engine.scheduling.costs import CostTable
+from tintype.engine.scheduling.costs import TRIALS, CostTable
 from tintype.engine.scheduling.residency import Place, Residency
 from tintype.engine.scheduling.schedule import Schedule
 from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Tick, Ticket
@@ -49,6 +49,13 @@ def schedule(
         residency.learn(model, weights_bytes=mib * MIB, block_bytes=block_mib * MIB)
     costs = CostTable(sizes=policy.sizes, is_padding=policy.is_padding)
     return Schedule(residency=residency, costs=costs, policy=policy)
+
+
+def trained(what: Schedule, one: Phase, seconds: Callable[[Phase, int], float]) -> Schedule:
+    """The schedule, with all batch sizes of a shape measured."""
+    for size in what.costs.sizes * TRIALS:
+        what.costs.note(one.model, one.shape, size, seconds(one, size))
+    return what
 
 
 @dataclass

@@ -1,12 +1,12 @@
 """Which pictures make the next evaluation together on one device.
 
-The order is that of shortest remaining time, held within bounds by what each party has had:
+The shortest go first, what was begun is completed, and equal sharing says how long that may make others wait:
 
-- A picture's place among those of its party is `what the party had had when it came + patience x seconds remaining`,
-  so of what comes later only shorter ones go first, and only until the party has had `patience` times its length.
-- Parties compare `what they have had + seconds remaining` of their first picture: the moment, in virtual time, when it
-  would be done. It stays the same while the picture runs, so what was begun is completed, unless a shorter one comes.
-- Loading a model counts as remaining time, several times over, so a loaded model is kept for a turn.
+- Parties, each with its first picture, stand in the order in which equal sharing among them would complete those. So
+  whatever the others ask for, a picture is done within its own length times the number of parties, but for the
+  evaluation that runs, what its own party has before it, and loading.
+- The pictures of a party stand likewise, with lengths counted `patience` times, which favours the short ones.
+- Loading a model counts as time to go, `swap_weight` times, so that a loaded model is kept for a turn.
 
 The first picture leads; those that may share its evaluation join it as far as the measured costs say that it pays.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from tintype.engine.scheduling import shortages
 from tintype.engine.scheduling.costs import CostTable
-from tintype.engine.scheduling.fairness import Accounts
+from tintype.engine.scheduling.fairness import Account, Accounts
 from tintype.engine.scheduling.residency import Place, Placement, Residency, Swap
 from tintype.engine.scheduling.shortages import Shortages, TooLargeError
 from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Tick, Ticket
@@ -30,11 +30,13 @@ from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Ti
 class Row:
     """A picture in work: `done` evaluations of its phase number `turn` are made.
 
-    `since_s` is what its party had had when it came, `alone_lines` what its evaluations take in each phase when nobody
-    shares them, `promised_s` the moment it was chosen for: what it then takes longer in company does not count.
+    `account` is its party's, `since_s` each picture's share of it when this one came. `alone_lines` is what its
+    evaluations take in each phase when nobody shares them, `promised_s` the moment it was chosen for: what it then
+    takes longer in company does not count.
     """
 
     ticket: Ticket
+    account: Account
     since_s: float
     alone_lines: tuple[int, ...]
     turn: int = 0
@@ -93,9 +95,8 @@ class Schedule:
         for phase, lines in zip(ticket.phases, alone_lines, strict=True):
             if not self._is_possible(phase, lines):
                 raise TooLargeError(phase.model, self.residency.device_limit_bytes)
-        self._accounts.join(ticket.on_behalf_of)
-        since_s = self._accounts.had_s(ticket.on_behalf_of)
-        self._rows[ticket.id] = Row(ticket=ticket, since_s=since_s, alone_lines=alone_lines)
+        account = self._accounts.join(ticket.on_behalf_of)
+        self._rows[ticket.id] = Row(ticket=ticket, account=account, since_s=account.picture_s, alone_lines=alone_lines)
 
     def drop(self, ticket_id: int) -> None:
         """Take a picture out, also from the tick that is running; one that is not there is no error."""
@@ -227,8 +228,8 @@ class Schedule:
             if self.residency.is_pinned and not self._can_have_room(row):
                 continue
             party, wait_s, remaining_s = row.ticket.on_behalf_of, loading_s[row.phase.model], self._remaining_s(row)
-            moments[row] = min(row.promised_s, self._accounts.had_s(party) + remaining_s + wait_s)
-            place = row.since_s + self._policy.patience * remaining_s + wait_s
+            moments[row] = min(row.promised_s, row.account.had_s + remaining_s + wait_s / self._accounts.present)
+            place = row.since_s + self._policy.patience * remaining_s + wait_s / row.account.pictures
             if party not in heads or place < heads[party][0]:
                 heads[party] = place, row
         if not heads:
