@@ -85,6 +85,9 @@ class Device:
     def cancel(self, request: str) -> None:
         self.gone.update(self.schedule.cancel(request))
 
+    def in_work(self) -> set[int]:
+        return set(self.tickets) - set(self.ended_s) - set(self.failed) - self.gone
+
     def phase(self, number: int) -> Phase:
         return self.tickets[number].phases[self.turns[number]]
 
@@ -137,8 +140,7 @@ class Device:
 
     def check(self, tick: Tick) -> None:
         """What holds for every tick."""
-        over = {*self.ended_s, *self.failed, *self.gone}
-        assert not over & set(tick.tickets), "a picture that is over runs again"
+        assert set(tick.tickets) <= self.in_work(), "a picture that is over runs again"
         assert len(set(tick.tickets)) == len(tick.tickets)
         phases = [self.phase(number) for number in tick.tickets]
         assert len({(one.model, one.key) for one in phases}) == 1

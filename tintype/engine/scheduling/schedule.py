@@ -3,8 +3,8 @@
 The shortest go first, what was begun is completed, and equal sharing says how long that may make others wait:
 
 - Parties, each with its first picture, stand in the order in which equal sharing among them would complete those. So
-  whatever the others ask for, a picture is done within its own length times the number of parties, but for the
-  evaluation that runs, what its own party has before it, and loading.
+  each other party that is there holds a picture up by at most its own length, those that come later by that length
+  once more between them; what its own party has before it, the batch that runs and loading come on top.
 - The pictures of a party stand likewise, with lengths counted `patience` times, which favours the short ones.
 - Loading a model counts as time to go, `swap_weight` times, so that a loaded model is kept for a turn.
 
