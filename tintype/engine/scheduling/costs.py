@@ -1,5 +1,6 @@
 """What evaluations and loading take on this device, as measured here: the ground on which batching is decided."""
 
+import math
 import statistics
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -20,6 +21,9 @@ GAIN = 0.9
 
 PASSED_OVER = 500
 """How often a batch size may be found not to pay before it is measured anew; it may have met a busy machine."""
+
+LEAST_S = 1e-6
+"""A coarse clock may show nothing at all."""
 
 GUESSED_LINE_S = 1.0
 GUESSED_BYTES_PER_S = {Place.DISK: 1e9, Place.HOST: 8e9, Place.DEVICE: 8e9}
@@ -93,11 +97,11 @@ class CostTable:
         while len(self._curves) > KEPT_CURVES:
             del self._curves[next(iter(self._curves))]
         self._usual_line_s.clear()
-        curve.add(size, seconds / share)
+        curve.add(size, max(seconds, LEAST_S) / share)
 
     def note_loading(self, model: str, origin: Place, seconds: float) -> None:
         """Take down what loading took."""
-        self._loading_s[model, origin] = seconds
+        self._loading_s[model, origin] = max(seconds, LEAST_S)
 
     def loading_s(self, model: str, origin: Place, weights_bytes: int) -> float:
         """What loading will take: as long as last time, or as long as so many bytes usually do."""
@@ -182,13 +186,21 @@ class CostTable:
             CostsBrokenError: it is not what `dump` gives.
         """
         try:
-            for row in kept["evaluations"]:
-                for seconds in row["seconds"]:
-                    self.note(str(row["model"]), str(row["shape"]), int(row["lines"]), float(seconds))
-            for row in kept["loading"]:
-                self.note_loading(str(row["model"]), Place(row["from"]), float(row["seconds"]))
+            evaluations = [
+                (str(row["model"]), str(row["shape"]), int(row["lines"]), [float(each) for each in row["seconds"]])
+                for row in kept["evaluations"]
+            ]
+            loading = [(str(row["model"]), Place(row["from"]), float(row["seconds"])) for row in kept["loading"]]
         except (KeyError, TypeError, ValueError) as error:
             raise CostsBrokenError(CostsBrokenError.__doc__) from error
+        figures = [*(each for row in evaluations for each in (row[2], *row[3])), *(row[2] for row in loading)]
+        if not all(math.isfinite(figure) and figure > 0 for figure in figures):
+            raise CostsBrokenError(CostsBrokenError.__doc__)
+        for model, shape, lines, samples in evaluations:
+            for seconds in samples:
+                self.note(model, shape, lines, seconds)
+        for model, origin, seconds in loading:
+            self.note_loading(model, origin, seconds)
 
     def _find_usual_line_s(self, model: str) -> float:
         lines = [

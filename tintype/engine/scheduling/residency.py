@@ -135,15 +135,17 @@ class Residency:
         """
         placement = self._choose_now(model, activation_bytes)
         device_bytes, host_bytes = self._need(model, placement)
-        others = self._others(model)
-        free = self.device_limit_bytes - sum(self._held[other].device_bytes for other in others)
+        beside = {other: self._held[other] for other in self._others(model) if self._held[other].place is Place.DEVICE}
+        free = self.device_limit_bytes - device_bytes - activation_bytes
+        free -= sum(held.device_bytes for held in beside.values())
+        host_free = self.host_limit_bytes - host_bytes - sum(held.host_bytes for held in beside.values())
         leaving: list[str] = []
-        for other in sorted(others, key=lambda name: name in keep):
-            if self._held[other].pins or not self._held[other].device_bytes:
-                continue
-            if is_alone or free < device_bytes + activation_bytes:
+        for other in sorted(beside, key=lambda name: name in keep):
+            is_in_the_way = free < 0 or (host_free < 0 and beside[other].host_bytes > 0)
+            if not beside[other].pins and (is_alone or is_in_the_way):
                 leaving.append(other)
-                free += self._held[other].device_bytes
+                free += beside[other].device_bytes
+                host_free += beside[other].host_bytes
         held = self._held.get(model)
         is_ready = held is not None and held.place is Place.DEVICE and held.placement is placement
         evict = tuple(self._find_places(leaving, model, 0 if is_ready else host_bytes))
