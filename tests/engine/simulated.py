@@ -25,8 +25,14 @@ def idle(phase: Phase, lines: int) -> float:
 def phase(
     evaluations: int = 4, *, model: str = "a", key: str = "512", lines: int = 1, activation_bytes: int = MIB
 ) -> Phase:
+    """`key` is a size, and what else has to be equal after a space."""
     return Phase(
-        model=model, key=key, shape=key, evaluations=evaluations, lines=lines, activation_bytes=activation_bytes
+        model=model,
+        key=key,
+        shape=key.split(maxsplit=1)[0],
+        evaluations=evaluations,
+        lines=lines,
+        activation_bytes=activation_bytes,
     )
 
 

@@ -148,3 +148,14 @@ def test_loading_is_asked_for_before_it_is_done():
     assert kept.can_make_room("b")
     kept.pin("a")
     assert not kept.can_make_room("b")
+
+
+def test_a_model_that_is_lost_while_in_use_can_still_be_let_go():
+    kept = residency(a=60)
+    bring(kept, "a")
+    kept.pin("a")
+    kept.release("a")
+    assert (kept.place("a"), kept.device_bytes, kept.is_pinned) == (Place.DISK, 0, True)
+    kept.unpin("a")
+    assert not kept.is_pinned
+    assert bring(kept, "a").load == "a"

@@ -21,7 +21,7 @@ PHASES = st.builds(
     phase,
     st.integers(1, 6),
     model=st.sampled_from(sorted(MODELS)),
-    key=st.sampled_from(["256", "512", "1024"]),
+    key=st.sampled_from(["256", "512", "512 adapted"]),
     lines=st.integers(1, 2),
     activation_bytes=st.integers(1, 40).map(lambda mib: mib * MIB),
 )
@@ -172,6 +172,12 @@ def test_a_tick_can_be_reported_once_only():
     device.schedule.next()
     with pytest.raises(TickOutdatedError):
         device.schedule.ran(old, 0.1)
+
+
+def test_what_differs_in_more_than_its_size_shares_no_evaluation():
+    device = Device(trained(schedule(), phase(), idle))
+    device.admit(ticket(1), ticket(2, phase(key="512 adapted")), ticket(3))
+    assert device.run().tickets == (1, 3)
 
 
 def test_a_picture_that_fits_no_way_is_refused_at_once():

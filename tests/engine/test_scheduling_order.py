@@ -137,6 +137,16 @@ def test_a_loaded_model_is_kept_for_all_that_wait_for_it():
     assert one.swaps == 2
 
 
+def test_parties_with_a_model_each_take_long_turns_on_a_device_that_holds_one():
+    one = device(device_mib=150)
+    one.loading_s = 5.0
+    for number in range(40):
+        model = "ab"[number % 2]
+        one.admit(ticket(number, phase(10, model=model), party=f"party {model}"))
+    one.drain()
+    assert one.swaps <= 6  # of 40 in turn
+
+
 def test_models_that_both_fit_are_loaded_once():
     one = device()
     one.admit(*(ticket(number, phase(10, model="ab"[number % 2]), party=f"{number}") for number in range(20)))

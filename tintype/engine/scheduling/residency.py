@@ -168,8 +168,10 @@ class Residency:
         held.place, held.device_bytes, held.host_bytes = Place.HOST, 0, self.weights_bytes(eviction.model)
 
     def release(self, model: str) -> None:
-        """Take down that the model is on disk only."""
-        self._held.pop(model, None)
+        """Take down that the model is on disk only; whoever works with it still has to `unpin` it."""
+        held = self._held.pop(model, None)
+        if held is not None and held.pins:
+            self._held[model] = Held(Place.DISK, held.placement, 0, 0, held.pins)
 
     def touch(self, model: str) -> None:
         """Take down that the model was used just now."""
@@ -181,7 +183,10 @@ class Residency:
 
     def unpin(self, model: str) -> None:
         """Undo one `pin`."""
-        self._held[model].pins -= 1
+        held = self._held[model]
+        held.pins -= 1
+        if held.place is Place.DISK and not held.pins:
+            del self._held[model]
 
     def _choose_now(self, model: str, activation_bytes: int) -> Placement:
         """As `choose`, but a model that is streamed stays so where it can: changing over costs a load."""

@@ -224,8 +224,9 @@ class Schedule:
         heads: dict[str, tuple[float, Row]] = {}
         moments: dict[Row, float] = {}
         loading_s = {model: self._loading_s(model) for model in {row.phase.model for row in self._rows.values()}}
+        blocked = self._blocked() if self.residency.is_pinned else ()
         for row in self._rows.values():
-            if self.residency.is_pinned and not self._can_have_room(row):
+            if row in blocked:
                 continue
             party, wait_s, remaining_s = row.ticket.on_behalf_of, loading_s[row.phase.model], self._remaining_s(row)
             moments[row] = min(row.promised_s, row.account.had_s + remaining_s + wait_s / self._accounts.present)
@@ -277,9 +278,12 @@ class Schedule:
         seconds = self.costs.loading_s(model, origin, self.residency.weights_bytes(model))
         return self._policy.swap_weight * seconds
 
-    def _can_have_room(self, row: Row) -> bool:
-        phase = row.phase
-        return self.residency.can_make_room(phase.model, row.alone_lines[row.turn] * phase.activation_bytes)
+    def _blocked(self) -> set[Row]:
+        """The pictures that have no memory as long as models are in use that would have to leave for them."""
+        needs: defaultdict[tuple[str, int], list[Row]] = defaultdict(list)
+        for row in self._rows.values():
+            needs[row.phase.model, row.alone_lines[row.turn] * row.phase.activation_bytes].append(row)
+        return {row for need, rows in needs.items() if not self.residency.can_make_room(*need) for row in rows}
 
     def _alone_lines(self, ticket: Ticket, phase: Phase) -> int:
         """The lines of an evaluation nobody shares; the fixed batch depends on the device, never on the load."""
