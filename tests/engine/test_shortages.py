@@ -92,6 +92,8 @@ def test_other_models_leave_before_a_batch_is_tried_again_and_may_come_back():
     assert [move.model for move in device.run().swap.evict] == ["b"]
     device.drain()
     assert {device.schedule.residency.place(model) for model in "ab"} == {Place.DEVICE}
+    device.admit(ticket(102))
+    assert device.run().swap is None
 
 
 @pytest.mark.parametrize("mode", ["fast", "strict"])
