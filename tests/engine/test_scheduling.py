@@ -221,3 +221,11 @@ def test_64_waiting_pictures_are_decided_about_in_well_under_a_millisecond():
 def test_the_schedule_imports_no_machine_learning():
     code = "import sys, tintype.engine.scheduling.schedule; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_model_whose_last_evaluation_is_longest_ago_leaves_first():
+    device = Device(schedule(device_mib=250, models={"a": 100, "b": 100, "c": 100}))
+    for number, model in enumerate("abac"):
+        device.admit(ticket(number, phase(1, model=model)))
+        device.drain()
+    assert [move.model for move in device.ticks[-1].swap.evict] == ["b"]

@@ -64,6 +64,17 @@ def test_a_model_that_failed_gets_its_two_tries_again_with_the_next_picture():
     assert set(device.ended_s) == {1}
 
 
+def test_what_failed_to_come_back_from_host_memory_is_loaded_from_disk():
+    device = crowded(rows=1, device_mib=150)
+    device.drain()
+    device.admit(ticket(100, phase(1, model="b")))
+    device.drain()
+    device.admit(ticket(101))
+    tick, _ = refuse_loading(device)
+    assert tick.swap.origin is Place.HOST
+    assert device.schedule.next().swap.origin is Place.DISK
+
+
 def test_a_batch_too_large_is_halved_then_alone_and_the_size_that_failed_never_comes_again():
     device = crowded()
     assert [len(refuse_batch(device)[0].tickets) for _ in range(2)] == [8, 4]
