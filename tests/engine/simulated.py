@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tintype.engine.scheduling.costs import CostTable
+from tintype.engine.scheduling.costs import TRIALS, CostTable
 from tintype.engine.scheduling.residency import Place, Residency
 from tintype.engine.scheduling.schedule import Schedule
 from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Tick, Ticket
@@ -25,8 +25,14 @@ def idle(phase: Phase, lines: int) -> float:
 def phase(
     evaluations: int = 4, *, model: str = "a", key: str = "512", lines: int = 1, activation_bytes: int = MIB
 ) -> Phase:
+    """`key` is a size, and what else has to be equal after a space."""
     return Phase(
-        model=model, key=key, shape=key, evaluations=evaluations, lines=lines, activation_bytes=activation_bytes
+        model=model,
+        key=key,
+        shape=key.split(maxsplit=1)[0],
+        evaluations=evaluations,
+        lines=lines,
+        activation_bytes=activation_bytes,
     )
 
 
@@ -49,6 +55,13 @@ def schedule(
         residency.learn(model, weights_bytes=mib * MIB, block_bytes=block_mib * MIB)
     costs = CostTable(sizes=policy.sizes, is_padding=policy.is_padding)
     return Schedule(residency=residency, costs=costs, policy=policy)
+
+
+def trained(what: Schedule, one: Phase, seconds: Callable[[Phase, int], float]) -> Schedule:
+    """The schedule, with all batch sizes of a shape measured."""
+    for size in what.costs.sizes * TRIALS:
+        what.costs.note(one.model, one.shape, size, seconds(one, size))
+    return what
 
 
 @dataclass
@@ -77,6 +90,9 @@ class Device:
 
     def cancel(self, request: str) -> None:
         self.gone.update(self.schedule.cancel(request))
+
+    def in_work(self) -> set[int]:
+        return set(self.tickets) - set(self.ended_s) - set(self.failed) - self.gone
 
     def phase(self, number: int) -> Phase:
         return self.tickets[number].phases[self.turns[number]]
@@ -130,8 +146,7 @@ class Device:
 
     def check(self, tick: Tick) -> None:
         """What holds for every tick."""
-        over = {*self.ended_s, *self.failed, *self.gone}
-        assert not over & set(tick.tickets), "a picture that is over runs again"
+        assert set(tick.tickets) <= self.in_work(), "a picture that is over runs again"
         assert len(set(tick.tickets)) == len(tick.tickets)
         phases = [self.phase(number) for number in tick.tickets]
         assert len({(one.model, one.key) for one in phases}) == 1

@@ -1,5 +1,6 @@
 """What evaluations and loading take on this device, as measured here: the ground on which batching is decided."""
 
+import math
 import statistics
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -16,10 +17,13 @@ KEPT_SAMPLES = 9
 KEPT_CURVES = 512
 
 GAIN = 0.9
-"""A larger batch has to bring the seconds per line below this share of what they were."""
+"""A larger batch has to take less than this share of what its two parts take, one after the other."""
 
 PASSED_OVER = 500
 """How often a batch size may be found not to pay before it is measured anew; it may have met a busy machine."""
+
+LEAST_S = 1e-6
+"""A coarse clock may show nothing at all."""
 
 GUESSED_LINE_S = 1.0
 GUESSED_BYTES_PER_S = {Place.DISK: 1e9, Place.HOST: 8e9, Place.DEVICE: 8e9}
@@ -53,6 +57,13 @@ class Curve:
         self.samples.setdefault(size, deque(maxlen=KEPT_SAMPLES)).append(seconds)
         self.settle()
 
+    def scaled(self, size: int) -> float:
+        """The seconds of a batch size, in proportion to the nearest one that was measured."""
+        if size in self.seconds:
+            return self.seconds[size]
+        nearest = min(self.seconds, key=lambda known: abs(known - size))
+        return self.seconds[nearest] * size / nearest
+
     def settle(self) -> None:
         """Make figures of the measurements."""
         least = float("inf")
@@ -78,17 +89,19 @@ class CostTable:
 
     def note(self, model: str, shape: str, lines: int, seconds: float) -> None:
         """Take down what one evaluation of `lines` lines, those that fill up included, has taken."""
+        size = self.size(lines)
+        is_known = self.is_known(model, shape, size)
+        share = self.seconds(model, shape, lines) / self.seconds(model, shape, size) if is_known else lines / size
         curve = self._curves.pop((model, shape), None) or Curve()
         self._curves[model, shape] = curve  # last: it was used last
         while len(self._curves) > KEPT_CURVES:
             del self._curves[next(iter(self._curves))]
         self._usual_line_s.clear()
-        size = self.size(lines)
-        curve.add(size, seconds * size / lines)
+        curve.add(size, max(seconds, LEAST_S) / share)
 
     def note_loading(self, model: str, origin: Place, seconds: float) -> None:
         """Take down what loading took."""
-        self._loading_s[model, origin] = seconds
+        self._loading_s[model, origin] = max(seconds, LEAST_S)
 
     def loading_s(self, model: str, origin: Place, weights_bytes: int) -> float:
         """What loading will take: as long as last time, or as long as so many bytes usually do."""
@@ -98,16 +111,22 @@ class CostTable:
     def seconds(self, model: str, shape: str, lines: int) -> float:
         """What one evaluation of `lines` lines will take.
 
-        A size not measured yet is scaled from the nearest one that is, a shape not measured yet from the others.
+        Between two sizes lies what is between; a size not measured yet is scaled from the nearest one that is, a shape
+        not measured yet from the others.
         """
         curve = self._curves.get((model, shape))
         if curve is None or not curve.seconds:
             if model not in self._usual_line_s:
                 self._usual_line_s[model] = self._find_usual_line_s(model)
             return lines * self._usual_line_s[model]
+        if lines in curve.seconds:
+            return curve.seconds[lines]
         size = self.size(lines)
-        nearest = size if size in curve.seconds else min(curve.seconds, key=lambda known: abs(known - size))
-        return curve.seconds[nearest] * lines / nearest
+        if self._is_padding or size == lines or lines < self.sizes[0]:
+            return curve.scaled(size)
+        below = self.sizes[bisect_left(self.sizes, lines) - 1]
+        low_s = curve.scaled(below)
+        return low_s + (curve.scaled(size) - low_s) * (lines - below) / (size - below)
 
     def is_known(self, model: str, shape: str, lines: int) -> bool:
         """Whether this size was measured often enough to judge by."""
@@ -122,20 +141,20 @@ class CostTable:
         count = 1
         if not self.is_known(model, shape, sums[0]):
             return count
-        line_s = self.seconds(model, shape, sums[0]) / sums[0]
         for size in self.sizes[bisect_right(self.sizes, sums[0]) :]:
+            more = bisect_right(sums, size)
             if size > most or count == len(sums):
                 break
-            more = bisect_right(sums, size)
             if more == count:
                 continue
             if not self.is_known(model, shape, size):
                 return more
-            batch_s = self.seconds(model, shape, size) / (sums[more - 1] if self._is_padding else size)
-            if batch_s >= GAIN * line_s:
+            rest = sums[more - 1] - sums[count - 1]
+            apart_s = self.seconds(model, shape, sums[count - 1]) + self.seconds(model, shape, rest)
+            if self.seconds(model, shape, sums[more - 1]) >= GAIN * apart_s:
                 self._pass_over(self._curves[model, shape], size)
                 break
-            count, line_s = more, batch_s
+            count = more
         return count
 
     def rows(self) -> tuple[Cost, ...]:
@@ -167,13 +186,21 @@ class CostTable:
             CostsBrokenError: it is not what `dump` gives.
         """
         try:
-            for row in kept["evaluations"]:
-                for seconds in row["seconds"]:
-                    self.note(str(row["model"]), str(row["shape"]), int(row["lines"]), float(seconds))
-            for row in kept["loading"]:
-                self.note_loading(str(row["model"]), Place(row["from"]), float(row["seconds"]))
+            evaluations = [
+                (str(row["model"]), str(row["shape"]), int(row["lines"]), [float(each) for each in row["seconds"]])
+                for row in kept["evaluations"]
+            ]
+            loading = [(str(row["model"]), Place(row["from"]), float(row["seconds"])) for row in kept["loading"]]
         except (KeyError, TypeError, ValueError) as error:
             raise CostsBrokenError(CostsBrokenError.__doc__) from error
+        figures = [*(each for row in evaluations for each in (row[2], *row[3])), *(row[2] for row in loading)]
+        if not all(math.isfinite(figure) and figure > 0 for figure in figures):
+            raise CostsBrokenError(CostsBrokenError.__doc__)
+        for model, shape, lines, samples in evaluations:
+            for seconds in samples:
+                self.note(model, shape, lines, seconds)
+        for model, origin, seconds in loading:
+            self.note_loading(model, origin, seconds)
 
     def _find_usual_line_s(self, model: str) -> float:
         lines = [

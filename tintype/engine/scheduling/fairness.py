@@ -1,45 +1,60 @@
 """Who has had how much of the device: fair queueing by seconds, after Parekh and Gallager's virtual time.
 
-Each party owns an equal share while it has work. Virtual time is what a party would have had by now with exactly its
-share; a party that comes back after a pause starts there, so a pause saves nothing up.
+Each party owns an equal share while it has work, and within it each of its pictures. Virtual time is what one would
+have had by now with exactly its share; a party that comes back after a pause starts there, so a pause saves nothing up.
 """
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass
+class Account:
+    """What a party has had, in virtual seconds of the device, and what each of its `pictures` would have by now."""
+
+    had_s: float = 0.0
+    picture_s: float = 0.0
+    pictures: int = 0
 
 
 class Accounts:
-    """Seconds of the device by party."""
+    """Seconds of the device by party; `present` counts those that have pictures here."""
 
     def __init__(self) -> None:
+        self._accounts: dict[str, Account] = {}
+        self.present = 0
         self._virtual_s = 0.0
-        self._had_s: dict[str, float] = {}
-        self._pictures = Counter[str]()
 
-    def join(self, party: str) -> None:
-        """One more picture of this party is there."""
-        if not self._pictures[party]:
-            self._forget_the_settled()
-            self._had_s[party] = max(self._had_s.get(party, 0.0), self._virtual_s)
-        self._pictures[party] += 1
+    def join(self, party: str) -> Account:
+        """The account of a party that has one more picture now."""
+        account = self._accounts.setdefault(party, Account())
+        if not account.pictures:
+            self.present += 1
+            account.had_s = max(account.had_s, self._virtual_s)
+        account.pictures += 1
+        return account
 
     def leave(self, party: str) -> None:
         """One picture of this party less; what it had beyond its share stays on record until time has passed it."""
-        self._pictures[party] -= 1
-        if not self._pictures[party]:
-            del self._pictures[party]
-
-    def had_s(self, party: str) -> float:
-        """What the party has had, in virtual seconds."""
-        return self._had_s[party]
+        account = self._accounts[party]
+        account.pictures -= 1
+        if not account.pictures:
+            self.present -= 1
+            self._forget_the_settled()
 
     def charge(self, shares: Mapping[str, float]) -> None:
-        """Book seconds to those who had them; call it while they still have pictures here."""
+        """Book seconds to parties that have pictures here."""
         for party, seconds in shares.items():
-            self._had_s[party] = self._had_s.get(party, self._virtual_s) + seconds
-        self._virtual_s += sum(shares.values()) / max(len(self._pictures), 1)
+            account = self._accounts[party]
+            account.had_s += seconds
+            account.picture_s += seconds / account.pictures
+        self._virtual_s += sum(shares.values()) / max(self.present, 1)
 
     def _forget_the_settled(self) -> None:
-        self._had_s = {
-            party: had_s for party, had_s in self._had_s.items() if party in self._pictures or had_s > self._virtual_s
-        }
+        settled = [
+            party
+            for party, account in self._accounts.items()
+            if not account.pictures and account.had_s <= self._virtual_s
+        ]
+        for party in settled:
+            del self._accounts[party]

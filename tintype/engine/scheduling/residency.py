@@ -135,15 +135,17 @@ class Residency:
         """
         placement = self._choose_now(model, activation_bytes)
         device_bytes, host_bytes = self._need(model, placement)
-        others = self._others(model)
-        free = self.device_limit_bytes - sum(self._held[other].device_bytes for other in others)
+        beside = {other: self._held[other] for other in self._others(model) if self._held[other].place is Place.DEVICE}
+        free = self.device_limit_bytes - device_bytes - activation_bytes
+        free -= sum(held.device_bytes for held in beside.values())
+        host_free = self.host_limit_bytes - host_bytes - sum(held.host_bytes for held in beside.values())
         leaving: list[str] = []
-        for other in sorted(others, key=lambda name: name in keep):
-            if self._held[other].pins or not self._held[other].device_bytes:
-                continue
-            if is_alone or free < device_bytes + activation_bytes:
+        for other in sorted(beside, key=lambda name: name in keep):
+            is_in_the_way = free < 0 or (host_free < 0 and beside[other].host_bytes > 0)
+            if not beside[other].pins and (is_alone or is_in_the_way):
                 leaving.append(other)
-                free += self._held[other].device_bytes
+                free += beside[other].device_bytes
+                host_free += beside[other].host_bytes
         held = self._held.get(model)
         is_ready = held is not None and held.place is Place.DEVICE and held.placement is placement
         evict = tuple(self._find_places(leaving, model, 0 if is_ready else host_bytes))
@@ -166,8 +168,10 @@ class Residency:
         held.place, held.device_bytes, held.host_bytes = Place.HOST, 0, self.weights_bytes(eviction.model)
 
     def release(self, model: str) -> None:
-        """Take down that the model is on disk only."""
-        self._held.pop(model, None)
+        """Take down that the model is on disk only; whoever works with it still has to `unpin` it."""
+        held = self._held.pop(model, None)
+        if held is not None and held.pins:
+            self._held[model] = Held(Place.DISK, held.placement, 0, 0, held.pins)
 
     def touch(self, model: str) -> None:
         """Take down that the model was used just now."""
@@ -179,7 +183,10 @@ class Residency:
 
     def unpin(self, model: str) -> None:
         """Undo one `pin`."""
-        self._held[model].pins -= 1
+        held = self._held[model]
+        held.pins -= 1
+        if held.place is Place.DISK and not held.pins:
+            del self._held[model]
 
     def _choose_now(self, model: str, activation_bytes: int) -> Placement:
         """As `choose`, but a model that is streamed stays so where it can: changing over costs a load."""

@@ -1,12 +1,12 @@
 """Which pictures make the next evaluation together on one device.
 
-The order is that of shortest remaining time, held within bounds by what each party has had:
+The shortest go first, what was begun is completed, and equal sharing says how long that may make others wait:
 
-- A picture's place among those of its party is `what the party had had when it came + patience x seconds remaining`,
-  so of what comes later only shorter ones go first, and only until the party has had `patience` times its length.
-- Parties compare `what they have had + seconds remaining` of their first picture: the moment, in virtual time, when it
-  would be done. It stays the same while the picture runs, so what was begun is completed, unless a shorter one comes.
-- Loading a model counts as remaining time, several times over, so a loaded model is kept for a turn.
+- Parties, each with its first picture, stand in the order in which equal sharing among them would complete those. So
+  each other party that is there holds a picture up by at most its own length, those that come later by that length
+  once more between them; what its own party has before it, the batch that runs and loading come on top.
+- The pictures of a party stand likewise, with lengths counted `patience` times, which favours the short ones.
+- Loading a model counts as time to go, `swap_weight` times, so that a loaded model is kept for a turn.
 
 The first picture leads; those that may share its evaluation join it as far as the measured costs say that it pays.
 """
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from tintype.engine.scheduling import shortages
 from tintype.engine.scheduling.costs import CostTable
-from tintype.engine.scheduling.fairness import Accounts
+from tintype.engine.scheduling.fairness import Account, Accounts
 from tintype.engine.scheduling.residency import Place, Placement, Residency, Swap
 from tintype.engine.scheduling.shortages import Shortages, TooLargeError
 from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Tick, Ticket
@@ -30,11 +30,13 @@ from tintype.engine.scheduling.values import Advance, Failure, Phase, Policy, Ti
 class Row:
     """A picture in work: `done` evaluations of its phase number `turn` are made.
 
-    `since_s` is what its party had had when it came, `alone_lines` what its evaluations take in each phase when nobody
-    shares them, `promised_s` the moment it was chosen for: what it then takes longer in company does not count.
+    `account` is its party's, `since_s` each picture's share of it when this one came. `alone_lines` is what its
+    evaluations take in each phase when nobody shares them, `promised_s` the moment it was chosen for: what it then
+    takes longer in company does not count.
     """
 
     ticket: Ticket
+    account: Account
     since_s: float
     alone_lines: tuple[int, ...]
     turn: int = 0
@@ -93,9 +95,8 @@ class Schedule:
         for phase, lines in zip(ticket.phases, alone_lines, strict=True):
             if not self._is_possible(phase, lines):
                 raise TooLargeError(phase.model, self.residency.device_limit_bytes)
-        self._accounts.join(ticket.on_behalf_of)
-        since_s = self._accounts.had_s(ticket.on_behalf_of)
-        self._rows[ticket.id] = Row(ticket=ticket, since_s=since_s, alone_lines=alone_lines)
+        account = self._accounts.join(ticket.on_behalf_of)
+        self._rows[ticket.id] = Row(ticket=ticket, account=account, since_s=account.picture_s, alone_lines=alone_lines)
 
     def drop(self, ticket_id: int) -> None:
         """Take a picture out, also from the tick that is running; one that is not there is no error."""
@@ -223,12 +224,13 @@ class Schedule:
         heads: dict[str, tuple[float, Row]] = {}
         moments: dict[Row, float] = {}
         loading_s = {model: self._loading_s(model) for model in {row.phase.model for row in self._rows.values()}}
+        blocked = self._blocked() if self.residency.is_pinned else ()
         for row in self._rows.values():
-            if self.residency.is_pinned and not self._can_have_room(row):
+            if row in blocked:
                 continue
             party, wait_s, remaining_s = row.ticket.on_behalf_of, loading_s[row.phase.model], self._remaining_s(row)
-            moments[row] = min(row.promised_s, self._accounts.had_s(party) + remaining_s + wait_s)
-            place = row.since_s + self._policy.patience * remaining_s + wait_s
+            moments[row] = min(row.promised_s, row.account.had_s + remaining_s + wait_s / self._accounts.present)
+            place = row.since_s + self._policy.patience * remaining_s + wait_s / row.account.pictures
             if party not in heads or place < heads[party][0]:
                 heads[party] = place, row
         if not heads:
@@ -276,9 +278,12 @@ class Schedule:
         seconds = self.costs.loading_s(model, origin, self.residency.weights_bytes(model))
         return self._policy.swap_weight * seconds
 
-    def _can_have_room(self, row: Row) -> bool:
-        phase = row.phase
-        return self.residency.can_make_room(phase.model, row.alone_lines[row.turn] * phase.activation_bytes)
+    def _blocked(self) -> set[Row]:
+        """The pictures that have no memory as long as models are in use that would have to leave for them."""
+        needs: defaultdict[tuple[str, int], list[Row]] = defaultdict(list)
+        for row in self._rows.values():
+            needs[row.phase.model, row.alone_lines[row.turn] * row.phase.activation_bytes].append(row)
+        return {row for need, rows in needs.items() if not self.residency.can_make_room(*need) for row in rows}
 
     def _alone_lines(self, ticket: Ticket, phase: Phase) -> int:
         """The lines of an evaluation nobody shares; the fixed batch depends on the device, never on the load."""

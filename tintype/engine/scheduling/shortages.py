@@ -65,7 +65,7 @@ class Shortages:
         """
         is_first = tick.model not in self._alone
         self._alone.add(tick.model)
-        if is_fixed or len(tick.tickets) == 1:
+        if is_fixed or tick.padded_lines == least_lines:
             return is_first
         halved = max(tick.padded_lines // 2, least_lines)
         self._caps[tick.model, tick.shape] = halved if is_first else least_lines

@@ -76,13 +76,13 @@ class Policy:
     """What a device is like: the batch sizes it runs, in lines, and how the order weighs.
 
     `sizes` are tried upwards. `bucket_lines` is the fixed batch of the mode `bucket`. `is_padding` fills batches up to
-    a size, for devices that keep a compiled graph per size. A picture lets shorter ones of its owner that came later go
-    first for up to `patience` times its own length. A model that is not loaded must be worth `swap_weight` times its
-    loading time.
+    a size, for devices that keep a compiled graph per size. `patience` says how many times the share of the device
+    that a picture is owed may go to shorter ones of its party first. A model that is not loaded waits until others have
+    had the device for `swap_weight` times its loading.
     """
 
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     bucket_lines: int = 4
     is_padding: bool = False
-    patience: float = 8.0
-    swap_weight: float = 4.0
+    patience: float = 2.0
+    swap_weight: float = 8.0
