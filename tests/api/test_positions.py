@@ -9,8 +9,8 @@ from tintype.accounts import actors
 from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
 from tintype.db.base import new_id, now
+from tintype.generations import events, queries
 from tintype.generations import operations as generations
-from tintype.generations import queries
 from tintype.generations.schemas import ImageCreate
 from tintype.generations.tables import Generation
 
@@ -79,5 +79,8 @@ async def test_the_place_told_by_the_first_event_is_the_place_read(database, tmp
     catalogue, actor = Catalogue(tmp_path), actors.local_owner()
     async with db.transaction(database) as session:
         made = [await generations.create(session, actor, ImageCreate(prompt="x"), catalogue) for _ in range(3)]
-        places = await queries.positions(session, made)
-    assert [places[one.id] for one in made] == [1, 2, 3]
+        places = await queries.positions(session, [one.generation for one in made])
+        told = await events.after(session, 0, owner_id=actor.id)
+    assert [places[one.generation.id] for one in made] == [1, 2, 3]
+    assert [one.place for one in made] == [1, 2, 3]
+    assert [event.data["position"] for event in told] == [1, 2, 3]

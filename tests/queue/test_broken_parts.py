@@ -102,7 +102,7 @@ def new_performer(database, tmp_path):
 async def ask(performer: Performer):
     async with db.transaction(performer.database) as session:
         request = ImageCreate(prompt="anything", model="scripted", num_images=2)
-        return await operations.create(session, local_owner(), request, performer.catalogue)
+        return (await operations.create(session, local_owner(), request, performer.catalogue)).generation
 
 
 async def read(performer: Performer, generation_id):
@@ -198,7 +198,7 @@ async def test_files_are_kept_when_nobody_knows_whether_the_end_was_committed(
     performer = new_performer(OneGrey())
     asked = await ask(performer)
 
-    async def persistently(database, work):
+    async def persistently(database, work, **_named):
         async with db.transaction(database) as session:
             done = await work(session)
         if (await read(performer, asked.id)).status == "completed":

@@ -51,7 +51,7 @@ async def test_a_transaction_rolled_back_leaves_neither_row_nor_job_nor_event(da
     assert await counts(database) == {"generations": 1, "pgqueuer": 1, "events": 1}
     async with db.reading(database) as session:
         payload = (await session.execute(text("SELECT payload FROM pgqueuer"))).scalar_one()
-    assert uuid.UUID(bytes=payload) == made.id
+    assert uuid.UUID(bytes=payload) == made.generation.id
 
 
 async def test_a_job_outside_a_transaction_is_refused(database):

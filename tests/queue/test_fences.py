@@ -17,15 +17,13 @@ from tintype.media.tables import Media
 
 
 async def take(database, generation_id, *, dead_after_s: float, max_attempts: int = 3, is_alone: bool = False):
+    limits = claims.Limits(dead_after_s=dead_after_s, max_attempts=max_attempts)
+    async with db.single(database) as session:
+        claim = await claims.claim(session, generation_id, worker_id=new_id(), limits=limits, is_alone=is_alone)
+    if claim is not None:
+        return claim
     async with db.transaction(database) as session:
-        return await claims.claim(
-            session,
-            generation_id,
-            worker_id=new_id(),
-            dead_after_s=dead_after_s,
-            max_attempts=max_attempts,
-            is_alone=is_alone,
-        )
+        return await claims.why_not(session, generation_id, limits=limits)
 
 
 @pytest.fixture
@@ -35,7 +33,7 @@ async def generation(database, tmp_path):
     (folder / "manifest.json").write_text(json.dumps(SCRIPTED))
     async with db.transaction(database) as session:
         request = ImageCreate(prompt="anything", model="scripted")
-        return await operations.create(session, local_owner(), request, Catalogue(tmp_path))
+        return (await operations.create(session, local_owner(), request, Catalogue(tmp_path))).generation
 
 
 def picture(claim: claims.Claim) -> Media:

@@ -26,8 +26,8 @@ from tintype.queue import jobs
 async def test_old_events_go_and_the_generation_stays(database, tmp_path):
     actor, catalogue = actors.local_owner(), Catalogue(tmp_path)
     async with db.transaction(database) as session:
-        old = await generations.create(session, actor, ImageCreate(prompt="old"), catalogue)
-        new = await generations.create(session, actor, ImageCreate(prompt="new"), catalogue)
+        old = (await generations.create(session, actor, ImageCreate(prompt="old"), catalogue)).generation
+        new = (await generations.create(session, actor, ImageCreate(prompt="new"), catalogue)).generation
     async with db.transaction(database) as session:
         for row, days in ((old, 9), (new, 5)):
             values = {"status": "cancelled", "completed_at": now() - timedelta(days=days)}
@@ -41,8 +41,8 @@ async def test_old_events_go_and_the_generation_stays(database, tmp_path):
 async def test_what_was_deleted_long_ago_is_no_longer_told(database, tmp_path):
     actor, catalogue = actors.local_owner(), Catalogue(tmp_path)
     async with db.transaction(database) as session:
-        old = await generations.create(session, actor, ImageCreate(prompt="old"), catalogue)
-        new = await generations.create(session, actor, ImageCreate(prompt="new"), catalogue)
+        old = (await generations.create(session, actor, ImageCreate(prompt="old"), catalogue)).generation
+        new = (await generations.create(session, actor, ImageCreate(prompt="new"), catalogue)).generation
     for row in (old, new):
         async with db.transaction(database) as session:
             await generations.remove(session, actor, row.id)

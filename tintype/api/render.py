@@ -60,6 +60,11 @@ async def generation(context: Context, session: ReadSession | WriteSession, row:
     return (await page(context, session, [row]))[0]
 
 
+def waiting(in_line: generations.InLine) -> GenerationRead:
+    """A generation that has just been put in line."""
+    return _generation(in_line.generation, in_line.place, [])
+
+
 async def page(
     context: Context, session: ReadSession | WriteSession, rows: Sequence[Generation]
 ) -> list[GenerationRead]:

@@ -6,7 +6,7 @@ READ ONLY, so that a write in a read path fails in the type checker and in the d
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -40,11 +40,12 @@ class WriteSession(AsyncSession):
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """A pool of connections and the two kinds of sessions over it."""
+    """A pool of connections and the kinds of sessions over it."""
 
     url: str
     engine: AsyncEngine
     writers: async_sessionmaker[WriteSession]
+    single_writers: async_sessionmaker[WriteSession]
     readers: async_sessionmaker[ReadSession]
 
 
@@ -61,10 +62,12 @@ def connect(url: str, *, pool_size: int = 10) -> Database:
         connect_args={"timeout": 10, "server_settings": {"jit": "off", "application_name": "tintype"}},
     )
     reading_engine = engine.execution_options(postgresql_readonly=True)
+    single_engine = engine.execution_options(isolation_level="AUTOCOMMIT")
     return Database(
         url=plain_url(url),
         engine=engine,
         writers=async_sessionmaker(engine, class_=WriteSession, expire_on_commit=False),
+        single_writers=async_sessionmaker(single_engine, class_=WriteSession, expire_on_commit=False),
         readers=async_sessionmaker(reading_engine, class_=ReadSession, expire_on_commit=False),
     )
 
@@ -100,6 +103,13 @@ async def transaction(database: Database) -> AsyncGenerator[WriteSession]:
             raise
 
 
+@asynccontextmanager
+async def single(database: Database) -> AsyncGenerator[WriteSession]:
+    """A statement that is a transaction of its own: PostgreSQL commits it, so no BEGIN and COMMIT travel with it."""
+    async with database.single_writers() as session:
+        yield session
+
+
 def note_on_rollback(session: WriteSession, note: Note) -> None:
     """Write something down although, and only if, this transaction is rolled back: in one of its own, afterwards."""
     session.info.setdefault(NOTES, []).append(note)
@@ -116,9 +126,13 @@ T = TypeVar("T")
 
 
 async def persistently(
-    database: Database, work: Callable[[WriteSession], Awaitable[T]], *, retry_for_s: float = RETRY_FOR_S
+    database: Database,
+    work: Callable[[WriteSession], Awaitable[T]],
+    *,
+    within: Callable[[Database], AbstractAsyncContextManager[WriteSession]] = transaction,
+    retry_for_s: float = RETRY_FOR_S,
 ) -> T:
-    """Run `work` in one transaction, again while the database cannot be reached.
+    """Run `work` in one `transaction`, or `within` a `single` one, again while the database cannot be reached.
 
     When the connection is lost during COMMIT nobody knows whether it happened: `work` must give the same end when it
     runs a second time (every write of a worker does, because it is fenced by the attempt).
@@ -130,7 +144,7 @@ async def persistently(
     delay_s = 0.1
     while True:
         try:
-            async with transaction(database) as session:
+            async with within(database) as session:
                 return await work(session)
         except (DBAPIError, PoolTimeoutError, OSError, TimeoutError) as error:
             if not is_disconnect(error):

@@ -21,6 +21,8 @@ from tintype.generations.tables import Generation
 from tintype.media import files
 from tintype.media.tables import Media
 from tintype.queue import jobs
+from tintype.verdicts import operations as verdicts
+from tintype.verdicts.operations import Judged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,15 @@ class Claim:
     prompt: str
     parameters: dict[str, Any]
     checkpoint: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """After which silence a worker counts as dead, though never for the time in which PostgreSQL itself was away; and
+    how often a generation is run in all."""
+
+    dead_after_s: float
+    max_attempts: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,18 +109,13 @@ async def claim(
     generation_id: uuid.UUID,
     *,
     worker_id: uuid.UUID,
-    dead_after_s: float,
-    max_attempts: int,
+    limits: Limits,
     is_alone: bool,
-) -> Claim | Busy | NothingToDo:
-    """Take the generation, unless it is over or another worker that is alive has it.
+) -> Claim | None:
+    """Take the generation, in one statement; when it cannot be taken, `why_not` says what to do instead.
 
-    Nobody counts as silent for the time in which PostgreSQL itself was away.
-    A generation whose worker fell silent `max_attempts` times fails instead of being run again. `is_alone` says that
-    no other run of this worker is the last one after such deaths, so that a job that kills does not take others along.
-
-    Raises:
-        LastRunError: it may be taken only with `is_alone`.
+    `is_alone` says that no other run of this worker is the last one after deaths, so that a job that kills does not
+    take others along.
     """
     row = (
         await session.execute(
@@ -117,20 +123,24 @@ async def claim(
             {
                 "id": generation_id,
                 "worker_id": worker_id,
-                "dead_after_s": dead_after_s,
-                "max_attempts": max_attempts,
+                "dead_after_s": limits.dead_after_s,
+                "max_attempts": limits.max_attempts,
                 "is_alone": is_alone,
             },
         )
     ).one_or_none()
-    if row is None:
-        return await _why_not(session, generation_id, dead_after_s=dead_after_s, max_attempts=max_attempts)
-    return Claim(**row._mapping)  # pyright: ignore[reportPrivateUsage]  a public, documented name of SQLAlchemy
+    return None if row is None else Claim(**row._mapping)  # pyright: ignore[reportPrivateUsage]  a public, documented name of SQLAlchemy
 
 
-async def _why_not(
-    session: WriteSession, generation_id: uuid.UUID, *, dead_after_s: float, max_attempts: int
-) -> Busy | NothingToDo:
+async def why_not(session: WriteSession, generation_id: uuid.UUID, *, limits: Limits) -> Busy | NothingToDo:
+    """Why the generation could not be claimed; what nobody is to run any more is ended on the way.
+
+    A generation whose worker fell silent too often fails instead of being run again.
+
+    Raises:
+        LastRunError: it may be taken only with `is_alone`.
+    """
+    dead_after_s, max_attempts = limits.dead_after_s, limits.max_attempts
     last_at = func.greatest(Generation.heartbeat_at, func.pg_postmaster_start_time())
     silent_s = func.extract("epoch", func.clock_timestamp() - last_at)
     found = (
@@ -211,14 +221,21 @@ COMPLETE = text(
     added AS (
         INSERT INTO media SELECT picture.* FROM finished, jsonb_populate_recordset(NULL::media, :pictures) AS picture
     ),
+    noted AS (
+        INSERT INTO verdicts SELECT verdict.*
+        FROM finished, jsonb_populate_recordset(NULL::verdicts, :judged) AS verdict
+        ON CONFLICT DO NOTHING
+    ),
     published AS MATERIALIZED (SELECT publish_events(id, owner_id, :events) FROM finished)
     SELECT finished.id FROM finished, published
     """
-).bindparams(bindparam("pictures", type_=JSONB), bindparam("events", type_=JSONB))
+).bindparams(bindparam("pictures", type_=JSONB), bindparam("judged", type_=JSONB), bindparam("events", type_=JSONB))
 
 
-async def complete(session: WriteSession, held: Claim, pictures: Sequence[Media], *, cost_usd: float) -> None:
-    """Finish: the pictures' rows, the status and the events, in one transaction.
+async def complete(
+    session: WriteSession, held: Claim, pictures: Sequence[Media], judged: Sequence[Judged] = (), *, cost_usd: float
+) -> None:
+    """Finish: the pictures' rows, what was judged of them, the status and the events, in one statement.
 
     Giving the same attempt twice is harmless: the second finds it completed.
 
@@ -240,6 +257,7 @@ async def complete(session: WriteSession, held: Claim, pictures: Sequence[Media]
             "attempt": held.attempt,
             "cost_usd": cost_usd,
             "pictures": [_columns(picture) for picture in pictures],
+            "judged": verdicts.rows(held.owner_id, judged, generation_id=held.id),
             "events": events.items([*images, last]),
         },
     )

@@ -5,10 +5,12 @@ Each function runs inside the caller's transaction and sees only what the actor 
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Table, delete, insert, select
+from sqlalchemy import bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import JSONB
 
 from tintype import errors
 from tintype.accounts.actors import Actor
@@ -43,7 +45,15 @@ class GenerationActiveError(errors.ConflictError):
     code = "generation_active"
 
 
-async def create(session: WriteSession, actor: Actor, request: ImageCreate, catalogue: Catalogue) -> Generation:
+@dataclass(frozen=True, kw_only=True)
+class InLine:
+    """A generation that has just been put in line, and its place there."""
+
+    generation: Generation
+    place: int
+
+
+async def create(session: WriteSession, actor: Actor, request: ImageCreate, catalogue: Catalogue) -> InLine:
     """Accept a request: the row, its place in line and its first event, in one transaction.
 
     Raises:
@@ -68,7 +78,7 @@ async def create(session: WriteSession, actor: Actor, request: ImageCreate, cata
     )
 
 
-async def retry(session: WriteSession, actor: Actor, generation_id: uuid.UUID, catalogue: Catalogue) -> Generation:
+async def retry(session: WriteSession, actor: Actor, generation_id: uuid.UUID, catalogue: Catalogue) -> InLine:
     """Run a finished generation again, with the same parameters and seeds, as a new one that names the old.
 
     Raises:
@@ -86,7 +96,24 @@ async def retry(session: WriteSession, actor: Actor, generation_id: uuid.UUID, c
     return await _put_in_line(session, actor, {**same, "retry_of": old.id})
 
 
-async def _put_in_line(session: WriteSession, actor: Actor, asked: dict[str, Any]) -> Generation:
+ACCEPT = text(
+    f"""
+    WITH waiting AS (
+        INSERT INTO generations SELECT * FROM jsonb_populate_record(NULL::generations, :row)
+        RETURNING id, owner_id, model, priority
+    ),
+    placed AS (SELECT id, owner_id, ({queries.PLACE}) AS place FROM waiting),
+    published AS MATERIALIZED (
+        SELECT publish_events(id, owner_id, jsonb_build_array(
+            jsonb_build_object('type', 'queued', 'data', jsonb_build_object('position', place))
+        )) FROM placed
+    )
+    SELECT place FROM placed, published
+    """  # noqa: S608  no value is in it
+).bindparams(bindparam("row", type_=JSONB))
+
+
+async def _put_in_line(session: WriteSession, actor: Actor, asked: dict[str, Any]) -> InLine:
     values: dict[str, Any] = {
         **asked,
         "id": new_id(),
@@ -98,21 +125,13 @@ async def _put_in_line(session: WriteSession, actor: Actor, asked: dict[str, Any
         "cost_usd": 0.0,
         "created_at": now(),
     }
-    await session.execute(INSERT, values)  # the row alone: the unit of work of the ORM would cost more than the rest
     generation = Generation(**values)
-    place = (await queries.positions(session, [generation]))[generation.id]
     lane = jobs.lane(generation.parameters["task"], generation.model)
     await jobs.enqueue(session, lane=lane, generation_id=generation.id, priority=generation.priority)
-    await events.publish(
-        session,
-        generation_id=generation.id,
-        owner_id=generation.owner_id,
-        events=[("queued", {"position": place})],
-    )
-    return generation
-
-
-INSERT = insert(cast("Table", Generation.__table__))
+    place = (
+        await session.execute(ACCEPT, {"row": values, "most": queries.POSITION_LIMIT - 1})
+    ).scalar_one()  # last, because it takes the events' lock
+    return InLine(generation=generation, place=place)
 
 
 async def get(

@@ -78,33 +78,33 @@ def parse_cursor(cursor: str) -> uuid.UUID:
         raise CursorInvalidError from error
 
 
+PLACE = """
+    SELECT 1 + count(*) AS place FROM (
+        (SELECT FROM generations g WHERE g.status = 'queued' AND g.model = waiting.model
+            AND g.priority > waiting.priority LIMIT :most)
+        UNION ALL
+        (SELECT FROM generations g WHERE g.status = 'queued' AND g.model = waiting.model
+            AND g.priority = waiting.priority AND g.id < waiting.id LIMIT :most)
+        LIMIT :most
+    ) AS ahead
+"""
+"""The place in line of the row `waiting` of the statement around it; 1 runs next among those for the same model.
+
+Each half reads one range of the index `ix_generations_active` and stops at the limit, however long the line is:
+`most` is `POSITION_LIMIT` - 1.
+"""
+
 POSITIONS = text(
-    """
-    SELECT waiting.id, 1 + (
-        SELECT count(*) FROM (
-            (SELECT FROM generations g WHERE g.status = 'queued' AND g.model = waiting.model
-                AND g.priority > waiting.priority LIMIT :most)
-            UNION ALL
-            (SELECT FROM generations g WHERE g.status = 'queued' AND g.model = waiting.model
-                AND g.priority = waiting.priority AND g.id < waiting.id LIMIT :most)
-            LIMIT :most
-        ) AS ahead
-    ) AS place
-    FROM unnest(:ids, :models, :priorities) AS waiting (id, model, priority)
-    """
+    f"SELECT id, ({PLACE}) AS place FROM unnest(:ids, :models, :priorities) AS waiting (id, model, priority)"  # noqa: S608  no value is in it
 ).bindparams(
     bindparam("ids", type_=ARRAY(UUID())),
     bindparam("models", type_=ARRAY(Text())),
     bindparam("priorities", type_=ARRAY(Integer())),
 )
-"""Each half reads one range of the index `ix_generations_active` and stops at the limit, however long the line is."""
 
 
 async def positions(session: ReadSession | WriteSession, rows: Sequence[Generation]) -> dict[uuid.UUID, int]:
-    """The place in line of each of `rows` that waits, in one query: 1 runs next among those for the same model.
-
-    Counted up to `POSITION_LIMIT`.
-    """
+    """The place in line of each of `rows` that waits, in one query, counted up to `POSITION_LIMIT`."""
     waiting = [row for row in rows if row.status == "queued"]
     if not waiting:
         return {}

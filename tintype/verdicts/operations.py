@@ -5,9 +5,10 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import DateTime, bindparam, func, select, text
+from sqlalchemy.dialects.postgresql import UUID, insert
 
 from tintype import errors, safety
 from tintype.accounts.actors import Actor
@@ -86,10 +87,17 @@ async def record(
     session: WriteSession, owner_id: uuid.UUID, judged: Sequence[Judged], *, generation_id: uuid.UUID | None = None
 ) -> None:
     """Write verdicts down."""
-    if not judged:
-        return
+    if judged:
+        values = rows(owner_id, judged, generation_id=generation_id)
+        await session.execute(insert(Verdict).on_conflict_do_nothing(), values)
+
+
+def rows(
+    owner_id: uuid.UUID, judged: Sequence[Judged], *, generation_id: uuid.UUID | None = None
+) -> list[dict[str, Any]]:
+    """Verdicts as they stand in their table, for a statement that writes them with something else."""
     at = now()
-    rows = [
+    return [
         {
             "id": item.id,
             "owner_id": owner_id,
@@ -104,7 +112,14 @@ async def record(
         }
         for item in judged
     ]
-    await session.execute(insert(Verdict).on_conflict_do_nothing(), rows)
+
+
+OLDEST_OF_MANY = text(
+    """
+    SELECT created_at FROM verdicts WHERE is_blocked AND owner_id = :owner_id AND created_at > :since
+    ORDER BY created_at DESC OFFSET :others LIMIT 1
+    """
+).bindparams(bindparam("owner_id", type_=UUID()), bindparam("since", type_=DateTime(timezone=True)))
 
 
 async def check_not_paused(session: ReadSession | WriteSession, actor: Actor) -> None:
@@ -113,11 +128,10 @@ async def check_not_paused(session: ReadSession | WriteSession, actor: Actor) ->
     Raises:
         PausedError: it says for how long.
     """
-    blocked = Verdict.is_blocked & (Verdict.owner_id == actor.id) & (Verdict.created_at > now() - PAUSE_WINDOW)
-    query = select(Verdict.created_at).where(blocked).order_by(Verdict.created_at.desc()).limit(PAUSE_AFTER)
-    times = (await session.execute(query)).scalars().all()
-    if len(times) == PAUSE_AFTER:
-        raise PausedError(until=times[-1] + PAUSE_WINDOW)
+    since = now() - PAUSE_WINDOW
+    found = await session.execute(OLDEST_OF_MANY, {"owner_id": actor.id, "since": since, "others": PAUSE_AFTER - 1})
+    if (oldest := found.scalar_one_or_none()) is not None:
+        raise PausedError(until=oldest + PAUSE_WINDOW)
 
 
 async def newest(

@@ -29,7 +29,6 @@ from tintype.providers.contract import (
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
-from tintype.verdicts import operations as verdicts
 from tintype.verdicts.operations import Judged
 from tintype.worker import results
 from tintype.worker.affinity import Affinity
@@ -157,17 +156,18 @@ class Performer:
         return self.slots[model.manifest.provider] if model is not None else asyncio.Semaphore(1)
 
     async def _claim(self, generation_id: uuid.UUID, *, is_alone: bool) -> Held | None:
+        limits = claims.Limits(dead_after_s=self.worker.dead_after_s, max_attempts=self.worker.max_attempts)
         outcome = await db.persistently(
             self.database,
             lambda session: claims.claim(
-                session,
-                generation_id,
-                worker_id=self.worker_id,
-                dead_after_s=self.worker.dead_after_s,
-                max_attempts=self.worker.max_attempts,
-                is_alone=is_alone,
+                session, generation_id, worker_id=self.worker_id, is_alone=is_alone, limits=limits
             ),
+            within=db.single,
         )
+        if outcome is None:
+            outcome = await db.persistently(
+                self.database, lambda session: claims.why_not(session, generation_id, limits=limits)
+            )
         match outcome:
             case Claim():
                 log.info("started", attempt=outcome.attempt, model=outcome.model)
@@ -231,12 +231,11 @@ class Performer:
         self, claim: Claim, stored: list[results.Stored], judged: list[Judged], *, cost_usd: float
     ) -> None:
         pictures = [results.row(claim, item) for item in stored]
-
-        async def work(session: db.WriteSession) -> None:
-            await verdicts.record(session, claim.owner_id, judged, generation_id=claim.id)
-            await claims.complete(session, claim, pictures, cost_usd=cost_usd)
-
-        await db.persistently(self.database, work)
+        await db.persistently(
+            self.database,
+            lambda session: claims.complete(session, claim, pictures, judged, cost_usd=cost_usd),
+            within=db.single if claim.attempt == 1 else db.transaction,  # a later attempt dooms files as well
+        )
 
     def _prepare(self, claim: Claim) -> tuple[Provider, GenerationRequest]:
         model = self.catalogue.get(claim.model)

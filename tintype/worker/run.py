@@ -192,7 +192,7 @@ class Process:
         beats = self._performer.holdings.beats()
         if not beats:
             return
-        async with db.transaction(self._performer.database) as session:
+        async with db.single(self._performer.database) as session:
             states = await claims.heartbeat(session, beats)
         for beat in beats:
             held = self._performer.holdings.get(beat.id)
@@ -213,7 +213,7 @@ class Process:
                 claim = held.claim
                 notes.append(events.ProgressNote(generation_id=claim.id, owner_id=claim.owner_id, data=held.progress))
         if notes:
-            async with db.transaction(self._performer.database) as session:
+            async with db.single(self._performer.database) as session:
                 await events.announce_progress(session, notes)
 
     async def _sweep(self) -> None:

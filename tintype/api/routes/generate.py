@@ -31,9 +31,9 @@ async def create_image(request: Request, body: ImageCreate, context: Parts, acto
     """Ask for pictures from words; answers at once with the waiting generation."""
 
     async def work(session: WriteSession) -> GenerationRead:
-        row = await generations.create(session, actor, body, context.catalogue)
-        log.info("accepted", generation_id=str(row.id), model=row.model)
-        return await render.generation(context, session, row)
+        accepted = await generations.create(session, actor, body, context.catalogue)
+        log.info("accepted", generation_id=str(accepted.generation.id), model=accepted.generation.model)
+        return render.waiting(accepted)
 
     return await write(request, context, actor, work, status=202)
 
@@ -93,8 +93,7 @@ async def retry_generation(request: Request, generation_id: uuid.UUID, context: 
     """Run a finished generation again with the same parameters and seeds, as a new generation."""
 
     async def work(session: WriteSession) -> GenerationRead:
-        row = await generations.retry(session, actor, generation_id, context.catalogue)
-        return await render.generation(context, session, row)
+        return render.waiting(await generations.retry(session, actor, generation_id, context.catalogue))
 
     return await write(request, context, actor, work, status=202)
 

@@ -68,7 +68,8 @@ async def generate(
 
     async def work(session: WriteSession) -> Accepted:
         try:
-            return Accepted(id=(await generations.create(session, actor, wanted, context.catalogue)).id)
+            in_line = await generations.create(session, actor, wanted, context.catalogue)
+            return Accepted(id=in_line.generation.id)
         except errors.InvalidRequestError as error:
             error.fields = tuple(FieldError(loc=_place(body, field.loc[1:]), msg=field.msg) for field in error.fields)
             raise
