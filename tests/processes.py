@@ -15,7 +15,11 @@ from typing import Any
 
 import httpx
 
+from tintype import settings
+
 PLUGINS = Path(__file__).parent / "plugins"
+HELD: int = settings.Worker.model_fields["concurrency"].default
+"""Jobs a worker holds at once unless it is told otherwise; the scripted provider takes as many."""
 SCRIPTED = {
     "id": "scripted",
     "name": "Scripted",

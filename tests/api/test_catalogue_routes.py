@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 
+from tests import processes
 from tests.api import problems
 from tests.processes import SCRIPTED
 from tintype.catalog.operations import LOOK_S
@@ -91,7 +92,7 @@ async def test_the_worker_refuses_such_a_model_too_when_it_became_one_in_line(ht
     path = studio.home / "models" / "turning" / "manifest.json"
     path.parent.mkdir()
     path.write_text(json.dumps({**SCRIPTED, "id": "turning"}))
-    blockers = [await studio.generate(steps=1000, options={"step_s": 0.1}) for _ in range(4)]
+    blockers = [await studio.generate(steps=1000, options={"step_s": 0.5}) for _ in range(processes.HELD)]
     await asyncio.gather(*(studio.wait_for(asked["id"], "processing") for asked in blockers))
     asked = await studio.generate(model="turning")
     path.write_text(json.dumps({**SCRIPTED, "id": "turning", "dependencies": ["seer"]}))

@@ -11,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from tests import processes
 from tests.api import problems
 
 STEPS = {"steps": 12, "options": {"step_s": 0.1}}
@@ -140,7 +141,7 @@ async def test_an_empty_last_id_is_as_good_as_none(http, studio):
 
 
 async def test_a_waiting_generation_hears_its_place_and_the_connection_is_kept_alive(http, studio):
-    blockers = [await studio.generate(steps=1000, options={"step_s": 0.1}) for _ in range(4)]
+    blockers = [await studio.generate(steps=1000, options={"step_s": 0.5}) for _ in range(processes.HELD)]
     for asked in blockers:
         await studio.wait_for(asked["id"], "processing")
     first, second = await studio.generate(), await studio.generate()

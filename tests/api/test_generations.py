@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 from PIL import Image
 
+from tests import processes
 from tests.api import problems
 from tintype.accounts import actors
 
@@ -227,7 +228,7 @@ async def test_deleting_what_runs_stops_it_and_leaves_nothing_behind(http, studi
 
 
 async def test_a_higher_priority_runs_first(http, studio):
-    blockers = [await studio.generate(steps=1000, options={"step_s": 0.1}) for _ in range(4)]
+    blockers = [await studio.generate(steps=1000, options={"step_s": 0.5}) for _ in range(processes.HELD)]
     for asked in blockers:
         await studio.wait_for(asked["id"], "processing")
     crowd = [await studio.generate(priority=-5) for _ in range(6)]
