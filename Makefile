@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Another build of torch: TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu make run
 TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+# Test processes side by side: the tests wait for other processes most of the time.
+TESTERS ?= 2
 PROMPT ?= a red circle on a blue background
 export PROMPT
 
@@ -15,7 +17,7 @@ run: $(VENV)/.run
 	@$(BIN)/tintype up --prompt "$$PROMPT"
 
 test: check
-	$(BIN)/python -m pytest tests --ignore tests/checks -m "not soak"
+	$(BIN)/python -m pytest tests --ignore tests/checks -m "not soak" -n $(TESTERS) --dist loadgroup --no-loadscope-reorder
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

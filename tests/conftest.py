@@ -20,6 +20,13 @@ on_both_kinds = pytest.mark.parametrize("postgres", ["servers", "own_server"], i
 """Runs a test once with its studio on the embedded PostgreSQL and once on one of the user's own."""
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each file is run by one process, and all faults by the same one: they look at the clock, so never two at once."""
+    for item in items:
+        group = "faults" if item.path.parent.name == "faults" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 class Servers:
     """Databases on one PostgreSQL, each copied from a migrated template."""
 

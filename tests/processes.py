@@ -197,19 +197,21 @@ class RunningStudio:
         return "\n".join(f"--- {path.name}\n{path.read_text()[-3000:]}" for path in sorted(self.home.glob("*.log")))
 
     async def stop(self) -> None:
-        """Stop every process."""
+        """Stop every process; workers give back at once what they hold."""
         await self.http.aclose()
         processes = [process for process in (self.api, *self.workers) if process is not None]
         for process in processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.terminate()
-        for process in processes:
-            try:
-                await asyncio.to_thread(process.wait, 10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            for number in (signal.SIGCONT, signal.SIGTERM, *([signal.SIGINT] if process in self.workers else [])):
+                process.send_signal(number)
+        await asyncio.gather(*(asyncio.to_thread(_end, process) for process in processes))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def free_port() -> int:

@@ -16,14 +16,15 @@ async def ended(worker, *, timeout_s: float) -> tuple[int, float]:
 
 
 async def test_a_stopping_worker_finishes_a_short_job_and_leaves_at_once(lean_studio, steps_noted):
-    studio = await lean_studio(workers=1)
+    studio = await lean_studio(workers=1, environment={"TINTYPE_WORKER_CONCURRENCY": "1"})
     book = Ledger(studio)
     job = await book.ask(steps=12, options={"step_s": 0.3})
     await steps_noted(studio, job, 1)
     waiting = [await book.ask(steps=1000, options={"step_s": 0.1}) for _ in range(2)]
     studio.workers[0].terminate()
-    code, _ = await ended(studio.workers[0], timeout_s=60)
+    code, took_s = await ended(studio.workers[0], timeout_s=60)
     assert code == 0
+    assert took_s < PROMPTLY_S
     assert (await studio.read(job))["status"] == "completed"
     assert [note["what"] for note in studio.notes(job)].count("run") == 1
     for other in waiting:

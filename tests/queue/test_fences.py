@@ -4,6 +4,7 @@ import json
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tests.processes import SCRIPTED
 from tintype.accounts.actors import local_owner
@@ -143,3 +144,21 @@ async def test_nobody_counts_as_silent_for_the_time_before_postgresql_started(da
     assert isinstance(await take(database, generation.id, dead_after_s=1800), claims.Busy)
     async with db.transaction(database) as session:
         assert await claims.requeue_orphans(session, dead_after_s=1800) == 0
+
+
+async def test_a_single_statement_is_committed_when_it_ends_and_a_broken_one_leaves_nothing(database):
+    add = text("INSERT INTO doomed_files SELECT key, now() FROM unnest(CAST(:keys AS text[])) AS key RETURNING 1 / :by")
+    async with db.single(database) as session:
+        await session.execute(add, {"keys": ["a", "b"], "by": 1})
+        async with db.reading(database) as other:
+            assert await other.scalar(text("SELECT count(*) FROM doomed_files")) == 2, (
+                "nobody waits for its block to end"
+            )
+    with pytest.raises(DBAPIError):
+        async with db.single(database) as session:
+            await session.execute(add, {"keys": ["c"], "by": 0})
+    async with db.transaction(database) as session:
+        assert await session.scalar(text("SELECT count(*) FROM doomed_files")) == 2
+        await session.execute(add, {"keys": ["d"], "by": 1})
+        async with db.reading(database) as other:
+            assert await other.scalar(text("SELECT count(*) FROM doomed_files")) == 2, "a transaction is one again"
