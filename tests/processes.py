@@ -28,7 +28,7 @@ SCRIPTED = {
     "family": "scripted",
     "provider": "scripted",
     "loader": "remote",
-    "tasks": ["text_to_image"],
+    "tasks": ["text_to_image", "image_to_image", "inpaint", "upscale", "remove_background"],
     "features": ["negative_prompt"],
     "samplers": ["euler", "other"],
     "licence": {"id": "Apache-2.0", "commercial": "yes"},
@@ -54,6 +54,8 @@ SCRIPTED = {
             "die_after": {"type": "integer"},
             "picture_s": {"type": "number"},
             "noise": {"type": "boolean"},
+            "echo": {"type": "boolean"},
+            "previews": {"type": "integer"},
         },
     },
 }

@@ -9,12 +9,12 @@ from tintype.db import migrate
 from tintype.db import session as db
 from tintype.db.base import Base
 from tintype.db.idempotency import IdempotentAnswer
-from tintype.generations.tables import DoomedWork, Event, Generation
+from tintype.generations.tables import DoomedWork, Event, Generation, GenerationInput
 from tintype.media.tables import DoomedFile, Media
 from tintype.verdicts.tables import Verdict
 from tintype.worker.tables import Worker
 
-TABLES = (DoomedFile, DoomedWork, Event, Generation, IdempotentAnswer, Media, Verdict, Worker)
+TABLES = (DoomedFile, DoomedWork, Event, Generation, GenerationInput, IdempotentAnswer, Media, Verdict, Worker)
 
 
 def is_ours(_object: object, name: str | None, kind: str, *_: object) -> bool:

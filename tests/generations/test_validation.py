@@ -119,7 +119,7 @@ def test_the_side_suggested_instead_is_one_that_is_accepted(min_side, extra, mul
         max_steps=1,
         max_guidance_scale=1,
     )
-    nearest = validation._nearest(side, limits)
+    nearest = validation.nearest(side, limits)
     assert limits.min_side <= nearest <= limits.max_side
     assert nearest % multiple_of == 0
     if limits.min_side <= side <= limits.max_side and side % multiple_of == 0:

@@ -42,7 +42,8 @@ def picture(claim: claims.Claim) -> Media:
     return Media(
         id=new_id(), owner_id=claim.owner_id, generation_id=claim.id, index=0, source="generated",
         content_type="image/png", width=8, height=8, size_bytes=1, sha256=digest, key="a", thumbnail_key="b",
-        thumbnail_sha256=digest, seed=1, settings={}, created_at=now(),
+        thumbnail_sha256=digest, seed=1, settings={}, shows_person=None, person_in_lineage=False, is_foreign=True,
+        created_at=now(),
     )  # fmt: skip
 
 

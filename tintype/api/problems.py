@@ -50,7 +50,9 @@ PHRASES = {
     416: "The file has no such bytes.",
     429: "Several of your requests were blocked within an hour; `Retry-After` says when new ones are taken.",
     422: "Something in the request does not fit; `errors` says what and where.",
+    502: "A link could not be fetched.",
     503: "Something is away for the moment; try again.",
+    504: "A link took too long.",
     507: "There is no space left to store files.",
 }
 

@@ -30,6 +30,7 @@ Kind = Literal[
     "translator",
 ]
 Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner"]
+ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
 
 
 class ManifestError(SetupError):
@@ -101,7 +102,9 @@ class Manifest(Value):
 
     `memory_bytes` gives the resident size per precision. `options` is a JSON schema of what only this model
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
-    form. `draws_people` decides whether the safety detector is needed to load it.
+    form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
+    trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
+    understands, `scales` how many times an upscaler enlarges.
     """
 
     id: Slug
@@ -120,6 +123,9 @@ class Manifest(Value):
     memory_bytes: Mapping[str, int] = Field(default_factory=dict[str, int])
     prompt_languages: tuple[str, ...]
     draws_people: bool
+    depicts_person: bool = False
+    controls: tuple[ControlType, ...] = ()
+    scales: tuple[int, ...] = ()
     defaults: Defaults | None = None
     limits: Limits | None = None
     options: Mapping[str, Any] = Field(default_factory=dict[str, Any])

@@ -4,9 +4,10 @@ Each function runs inside the caller's transaction and sees only what the actor 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import bindparam, delete, select, text
@@ -14,17 +15,23 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from tintype import errors
 from tintype.accounts.actors import Actor
-from tintype.catalog.operations import Catalogue
+from tintype.catalog.operations import Catalogue, Model
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
-from tintype.generations import events, leftovers, queries, screening, validation
-from tintype.generations.schemas import ImageCreate
+from tintype.generations import companions, edits, events, leftovers, lineage, pictures, queries, screening, validation
+from tintype.generations.lineage import Source
+from tintype.generations.pictures import Picture
+from tintype.generations.schemas import EditCreate, ImageCreate, UpscaleCreate
 from tintype.generations.states import is_final
 from tintype.generations.tables import Generation
+from tintype.generations.validation import Resolved
 from tintype.media import files
 from tintype.media import operations as media
+from tintype.media.operations import Upload
 from tintype.media.tables import Media
 from tintype.queue import jobs
+
+NOTHING: Mapping[str, Upload] = MappingProxyType({})
 
 
 class GenerationUnknownError(errors.NotFoundError):
@@ -53,20 +60,35 @@ class InLine:
     place: int
 
 
-async def create(session: WriteSession, actor: Actor, request: ImageCreate, catalogue: Catalogue) -> InLine:
+async def create(
+    session: WriteSession,
+    actor: Actor,
+    request: ImageCreate | UpscaleCreate,
+    catalogue: Catalogue,
+    brought: Mapping[str, Upload] = NOTHING,
+) -> InLine:
     """Accept a request: the row, its place in line and its first event, in one transaction.
+
+    `brought` holds the uploads that stand for data URLs and links in the request, by that text.
 
     Raises:
         validation.InvalidGenerationError: the request breaks the model's limits.
+        pictures.PictureUnknownError: it names pictures that are not the actor's.
+        validation.SafetyDetectorMissingError: nothing here could look at its pictures, or at what comes of them.
+        lineage.OnePersonError: two of its pictures are known to show people.
         safety.BlockedError: it asks for what is not made here.
         verdicts.PausedError: the actor asked for that too often of late.
     """
-    resolved = validation.resolve(request, catalogue)
-    await screening.let_through(session, actor, resolved.model, resolved.parameters)
+    inputs = await pictures.find(session, actor, request, brought)
+    resolved = _resolve(request, catalogue, inputs)
+    generation_id = new_id()
+    await _check(session, actor, resolved.model, resolved.parameters, catalogue, inputs)
+    await lineage.write(session, generation_id, inputs)
     return await _put_in_line(
         session,
         actor,
         {
+            "id": generation_id,
             "kind": "image",
             "model": resolved.model.id,
             "style": resolved.style,
@@ -78,22 +100,51 @@ async def create(session: WriteSession, actor: Actor, request: ImageCreate, cata
     )
 
 
+def _resolve(request: ImageCreate | UpscaleCreate, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
+    match request:
+        case UpscaleCreate():
+            return edits.resolve_upscale(request, catalogue, inputs)
+        case EditCreate():
+            return edits.resolve_edit(request, catalogue, inputs)
+        case _:
+            return validation.resolve(request, catalogue, inputs)
+
+
+async def _check(
+    session: WriteSession,
+    actor: Actor,
+    model: Model,
+    parameters: Mapping[str, Any],
+    catalogue: Catalogue,
+    inputs: Sequence[Picture],
+) -> None:
+    """What a request must pass before it may wait: its models, its pictures and its words."""
+    models = [model, *(catalogue.get(name) for name in companions.ids_of(parameters))]
+    sources: list[Source] = [(picture.role, picture.media) for picture in inputs]
+    validation.check_safety(models, catalogue)
+    validation.check_pictures_safety([(picture.place, picture.media) for picture in inputs], catalogue)
+    lineage.check_one_person(models, sources, are_judged=False)
+    await screening.let_through(session, actor, lineage.of(models, sources), parameters)
+
+
 async def retry(session: WriteSession, actor: Actor, generation_id: uuid.UUID, catalogue: Catalogue) -> InLine:
-    """Run a finished generation again, with the same parameters and seeds, as a new one that names the old.
+    """Run a finished generation again, with the same parameters, pictures and seeds, as a new one that names the old.
 
     Raises:
         GenerationActiveError: it has not finished.
         UnknownModelError: its model is no longer installed.
-        validation.SafetyDetectorMissingError: its model can draw people.
+        lineage.InputGoneError: a picture it was made from has been deleted.
+        validation.SafetyDetectorMissingError, lineage.OnePersonError: as for a new one.
     """
     old = await get(session, actor, generation_id, lock=True)
     if not is_final(old.status):  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
         raise GenerationActiveError
-    model = catalogue.get(old.model)
-    validation.check_safety(model, catalogue)
-    await screening.let_through(session, actor, model, old.parameters)
+    inputs = await lineage.carried_over(session, actor, old.id)
+    await _check(session, actor, catalogue.get(old.model), old.parameters, catalogue, inputs)
     same = {name: getattr(old, name) for name in ("kind", "model", "style", "prompt", "parameters", "priority")}
-    return await _put_in_line(session, actor, {**same, "retry_of": old.id})
+    new = {**same, "id": new_id(), "retry_of": old.id}
+    await lineage.write(session, new["id"], inputs)
+    return await _put_in_line(session, actor, new)
 
 
 ACCEPT = text(
@@ -116,7 +167,6 @@ ACCEPT = text(
 async def _put_in_line(session: WriteSession, actor: Actor, asked: dict[str, Any]) -> InLine:
     values: dict[str, Any] = {
         **asked,
-        "id": new_id(),
         "owner_id": actor.id,
         "status": "queued",
         "priority": min(asked["priority"], actor.max_priority),
@@ -204,13 +254,32 @@ async def remove(session: WriteSession, actor: Actor, generation_id: uuid.UUID) 
 
     Returns the storage keys that nothing names any more: delete those files right after the commit, so that they are
     gone when the person hears of it. They are doomed as well, for when that fails.
+
+    Raises:
+        lineage.MediaInUseError: another generation that has not finished draws from its pictures.
     """
     row = await _lock(session, actor, generation_id)  # or it could complete after its files were listed
+    await lineage.check_not_in_use(session, await media.hold_of_generation(session, row.id))
+    return await _remove(session, row)
+
+
+async def remove_made_from(session: WriteSession, actor: Actor, media_ids: Sequence[uuid.UUID]) -> tuple[str, ...]:
+    """Delete every generation that these pictures went into, however far back, running ones too; as `remove`."""
+    keys: list[str] = []
+    while made := await lineage.made_from(session, media_ids):  # one can begin while those before it are deleted
+        for generation_id in made:
+            row = await _lock(session, actor, generation_id)
+            await media.hold_of_generation(session, row.id)
+            keys += await _remove(session, row)
+    return tuple(keys)
+
+
+async def _remove(session: WriteSession, row: Generation) -> tuple[str, ...]:
     keys = await media.keys_of_generation(session, row.id)
     await files.doom(session, keys)
     if row.completed_at is None:
         await leftovers.doom(session, row.id, row.parameters, attempts=row.attempt)
-    await session.execute(delete(Generation).where(Generation.id == row.id, Generation.owner_id == actor.id))
+    await session.execute(delete(Generation).where(Generation.id == row.id))
     await session.execute(delete(events.Event).where(events.Event.generation_id == row.id))
     await events.announce_cancel(session, row.id)
     await events.publish(session, generation_id=row.id, owner_id=row.owner_id, events=[("deleted", {})])

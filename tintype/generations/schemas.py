@@ -101,6 +101,13 @@ ShortText = Annotated[str, StringConstraints(max_length=100), Clean, AfterValida
 Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
 Options = Annotated[dict[str, Any], AfterValidator(_storable)]
+Picture = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$|data:image/[a-z]{3,4};base64,|https?://)"
+    ),
+    Field(description="The id of a picture of yours, a data URL, or a link where this server fetches links."),
+]
 
 
 class Wire(BaseModel):
@@ -120,7 +127,7 @@ class Control(Wire):
     """A control picture: what it steers, how strongly and over which part of the run (fractions of all steps)."""
 
     type: Literal["canny", "depth", "pose", "scribble", "tile"]
-    image: Text
+    image: Picture
     strength: Number = Field(default=1.0, ge=0, le=2)
     start: Number = Field(default=0.0, ge=0, le=1)
     end: Number = Field(default=1.0, ge=0, le=1)
@@ -163,10 +170,46 @@ class ImageCreate(Wire):
     model_id: ShortText | None = Field(default=None, description="Shorthand for one LoRA.")
     lora_weight: Number | None = Field(default=None, ge=-4, le=4)
     controls: tuple[Control, ...] = Field(default=(), max_length=4)
-    style_image: Text | None = None
+    style_image: Picture | None = None
     hires: Hires | None = None
     refiner: Refiner | None = None
     seed_mode: Literal["fast", "bucket", "strict"] = "fast"
+    output_format: OutputFormat = "png"
+    route: ShortText | None = None
+    priority: Integer = Field(default=0, ge=-100, le=100, description="Higher runs first; capped by role.")
+    webhook: Text | None = None
+    options: Options = Field(default_factory=dict[str, Any], description="What only this model understands.")
+
+
+class Outpaint(Wire):
+    """How many pixels to add on each side of a picture."""
+
+    left: Integer = Field(default=0, ge=0, le=4096)
+    top: Integer = Field(default=0, ge=0, le=4096)
+    right: Integer = Field(default=0, ge=0, le=4096)
+    bottom: Integer = Field(default=0, ge=0, le=4096)
+
+
+class EditCreate(ImageCreate):
+    """A request to change a picture. Without `width` and `height` it keeps its size, as far as the model draws that."""
+
+    image: Picture
+    prompt: Text = Field(default="", description="What to draw; only where a background is removed it may be absent.")
+    mask: Picture | None = Field(
+        default=None, description="Where to draw: white is drawn anew, black stays. As large as the picture."
+    )
+    strength: Number | None = Field(default=None, gt=0, le=1, description="How much of the picture is drawn anew.")
+    outpaint: Outpaint | None = None
+    background: Text | None = Field(default=None, description="`remove`, or a prompt for a new one.")
+    references: tuple[Picture, ...] = Field(default=(), max_length=4)
+
+
+class UpscaleCreate(Wire):
+    """A request to enlarge a picture."""
+
+    image: Picture
+    scale: Integer = Field(default=2, ge=2, le=8, description="How many times as wide and as high.")
+    model: ShortText | None = Field(default=None, description="A model of `GET /api/models`.")
     output_format: OutputFormat = "png"
     route: ShortText | None = None
     priority: Integer = Field(default=0, ge=-100, le=100, description="Higher runs first; capped by role.")

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 from tintype import safety
 from tintype.accounts.actors import Actor
-from tintype.catalog.operations import Model
 from tintype.db import session as db
 from tintype.db.session import WriteSession
+from tintype.generations.lineage import Lineage
 from tintype.safety import Facts, Stage
 from tintype.verdicts import operations as verdicts
 
@@ -34,15 +34,8 @@ def words_of(parameters: Mapping[str, Any]) -> list[Words]:
     return [prompt, *(Words(field="options", text=text) for text in _texts(parameters["options"]))]
 
 
-def facts_of(model: Model, stage: Stage) -> Facts:
-    """What is known of a picture made from words alone: no picture is in its lineage."""
-    return Facts(
-        stage=stage, has_person_source=False, has_foreign_source=False, model_draws_people=model.can_draw_people
-    )
-
-
-async def let_through(session: WriteSession, actor: Actor, model: Model, parameters: Mapping[str, Any]) -> None:
-    """Look at the words a model would get, styles and options included.
+async def let_through(session: WriteSession, actor: Actor, known: Lineage, parameters: Mapping[str, Any]) -> None:
+    """Look at the words a model would get, styles and options included, beside what is known of the pictures.
 
     A refusal is on record even though the caller's transaction is rolled back; the words are not.
 
@@ -51,7 +44,7 @@ async def let_through(session: WriteSession, actor: Actor, model: Model, paramet
         safety.BlockedError: the words ask for what is not made here.
     """
     await verdicts.check_not_paused(session, actor)
-    facts = facts_of(model, Stage.PROMPT)
+    facts = known.facts(Stage.PROMPT)
     for words in words_of(parameters):
         await _look_at(session, actor, words, facts)
 

@@ -1,4 +1,4 @@
-"""The states of a generation and which may follow which."""
+"""The states of a generation and which may follow which; what a picture that goes into one is there for."""
 
 from typing import Literal, get_args
 
@@ -23,3 +23,6 @@ def is_final(status: Status) -> bool:
 
 EventType = Literal["queued", "started", "progress", "image", "completed", "failed", "cancelled", "deleted"]
 LAST_EVENTS: frozenset[str] = frozenset({"completed", "failed", "cancelled", "deleted"})
+
+Role = Literal["source", "mask", "control", "style", "reference"]
+ROLES: tuple[Role, ...] = get_args(Role)

@@ -9,9 +9,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from tintype.db.base import Base
-from tintype.generations.states import STATUSES
+from tintype.generations.states import ROLES, STATUSES
 
 STATUS_LIST = ", ".join(f"'{status}'" for status in STATUSES)
+ROLE_LIST = ", ".join(f"'{role}'" for role in ROLES)
 
 
 class Generation(Base):
@@ -57,6 +58,26 @@ class Generation(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
+
+
+class GenerationInput(Base):
+    """A picture that went into a generation; `made_by` is the generation that drew it, None for an upload.
+
+    It names rows without holding them: what came of a picture must be found also when a link between is deleted.
+    """
+
+    __tablename__ = "generation_inputs"
+    __table_args__ = (
+        CheckConstraint(f"role IN ({ROLE_LIST})", name="role"),
+        Index("ix_generation_inputs_media_id", "media_id"),
+        Index("ix_generation_inputs_made_by", "made_by"),
+    )
+
+    generation_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    role: Mapped[str] = mapped_column(Text)
+    media_id: Mapped[uuid.UUID]
+    made_by: Mapped[uuid.UUID | None]
 
 
 class Event(Base):

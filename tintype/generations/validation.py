@@ -4,18 +4,24 @@ All that is wrong is reported at once, each with the field, the limit and what t
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tintype import errors
 from tintype.catalog import operations as catalog
 from tintype.catalog import options, styles
-from tintype.catalog.manifest import Defaults, Limits, Manifest
+from tintype.catalog.manifest import Limits, Manifest
 from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
+from tintype.generations import companions, pictures
+from tintype.generations.pictures import Picture, Place
 from tintype.generations.schemas import MAX_SEED, ImageCreate
+from tintype.media.tables import Media
 from tintype.safety import registry
+
+MAX_SIDE = 16_384
+"""Pixels along one side of any picture that is made."""
 
 
 class InvalidGenerationError(errors.InvalidRequestError):
@@ -31,7 +37,7 @@ class ModelUnknownError(errors.InvalidRequestError):
 
 
 class SafetyDetectorMissingError(errors.InvalidRequestError):
-    """The model can draw people and no safety detector is installed."""
+    """What is asked for may show people, and no safety detector is installed."""
 
     code = "safety_detector_missing"
 
@@ -46,7 +52,7 @@ class Resolved:
     parameters: dict[str, Any]
 
 
-def resolve(request: ImageCreate, catalogue: Catalogue) -> Resolved:
+def resolve(request: ImageCreate, catalogue: Catalogue, inputs: Sequence[Picture] = ()) -> Resolved:
     """Check `request` against the manifest of the model it will run on and fill in what it leaves out.
 
     Raises:
@@ -54,39 +60,58 @@ def resolve(request: ImageCreate, catalogue: Catalogue) -> Resolved:
         SafetyDetectorMissingError: nothing here could check what the model draws.
         InvalidGenerationError: fields break limits; all of them are listed.
     """
-    style = _style(request)
+    style = style_of(request)
     model = _model(request, style, catalogue)
     manifest = model.manifest
     if "text_to_image" not in manifest.tasks or manifest.defaults is None or manifest.limits is None:
-        raise _invalid([_field("model", f"{manifest.id!r} does not make pictures from words; choose another model")])
-    check_safety(model, catalogue)
-    defaults, limits = manifest.defaults, manifest.limits
-    problems = [
-        *_size_problems(request, defaults, limits, manifest),
-        *_run_problems(request, limits, manifest),
-        *_text_problems(request, limits, manifest),
-        *_feature_problems(request, manifest),
-    ]
+        raise invalid([field("model", f"{manifest.id!r} does not make pictures from words; choose another model")])
+    check_safety([model], catalogue)
+    width, height = request.width or manifest.defaults.width, request.height or manifest.defaults.height
+    problems = [*size_problems(width, height, manifest.limits, manifest), *drawing_problems(request, model, catalogue)]
     if problems:
-        raise _invalid(problems)
-    drawn = (request.prompt, request.negative_prompt or defaults.negative_prompt)
-    if style is not None:
-        drawn = styles.apply(style, manifest.family, *drawn)
-    parameters = _filled_in(request, defaults, drawn)
+        raise invalid(problems)
+    sized = request.model_copy(update={"width": width, "height": height})
+    parameters = filled_in("text_to_image", sized, style, manifest, catalogue, inputs)
     return Resolved(model=model, style=request.style, prompt=request.prompt, parameters=parameters)
 
 
-def _filled_in(request: ImageCreate, defaults: Defaults, drawn: tuple[str, str]) -> dict[str, Any]:
-    """The request with nothing left out; `drawn` are the words the model gets, which a style may have changed."""
+def drawing_problems(request: ImageCreate, model: Model, catalogue: Catalogue) -> Iterator[FieldError]:
+    """Everything in a request but its size and its pictures that a model which draws does not offer."""
+    manifest = model.manifest
+    assert manifest.limits is not None
+    yield from _run_problems(request, manifest.limits, manifest)
+    yield from _text_problems(request, manifest.limits, manifest)
+    yield from feature_problems(request, manifest)
+    yield from companions.problems(request, manifest, catalogue.models())
+    yield from option_problems(request.options, manifest)
+
+
+def filled_in(
+    task: str,
+    request: ImageCreate,
+    style: styles.Style | None,
+    manifest: Manifest,
+    catalogue: Catalogue,
+    inputs: Sequence[Picture],
+) -> dict[str, Any]:
+    """The parameters of a request whose size is chosen, with nothing left out.
+
+    `drawn` are the words the model gets, which a style may have changed.
+    """
     first_seed = secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed
+    defaults = manifest.defaults
     assert first_seed is not None
+    assert defaults is not None
+    drawn = (request.prompt, request.negative_prompt or defaults.negative_prompt)
+    if style is not None:
+        drawn = styles.apply(style, manifest.family, *drawn)
     return {
-        "task": "text_to_image",
+        "task": task,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt or defaults.negative_prompt,
         "drawn": {"prompt": drawn[0], "negative_prompt": drawn[1]},
-        "width": request.width or defaults.width,
-        "height": request.height or defaults.height,
+        "width": request.width,
+        "height": request.height,
         "num_images": request.num_images,
         "seed": first_seed,
         "seeds": [(first_seed + index) % (MAX_SEED + 1) for index in range(request.num_images)],
@@ -96,35 +121,63 @@ def _filled_in(request: ImageCreate, defaults: Defaults, drawn: tuple[str, str])
         "seed_mode": request.seed_mode,
         "output_format": request.output_format,
         "options": request.options,
+        **companions.chosen(request, manifest, catalogue.models(), pictures.ids_by_place(inputs)),
     }
 
 
-def check_safety(model: Model, catalogue: Catalogue) -> None:
-    """Refuse a model whose pictures nothing here could look at.
+def check_safety(models: Iterable[Model], catalogue: Catalogue) -> None:
+    """Refuse models whose pictures nothing here could look at.
 
     Raises:
-        SafetyDetectorMissingError: it names detectors that are not installed, or none is installed at all.
+        SafetyDetectorMissingError: one names detectors that are not installed, or none is installed at all.
     """
-    if not model.can_draw_people:
-        return
-    models = catalogue.models()
-    missing = [name for name in model.manifest.dependencies if name not in models]
-    if not missing and (registry.has_foreign() or any(each.manifest.kind == "detector" for each in models.values())):
-        return
-    what = f"its safety detector {missing[0]!r} is not installed" if missing else "no safety detector is installed"
-    detail = (
-        f"{model.id!r} can draw people and {what}; choose a model that draws none, such as {catalog.DEFAULT_MODEL!r}"
-    )
-    raise SafetyDetectorMissingError(detail, fields=(_field("model", detail),))
+    installed = catalogue.models()
+    for model in models:
+        if not model.can_draw_people:
+            continue
+        missing = [name for name in model.manifest.dependencies if name not in installed]
+        if not missing and has_detector(catalogue):
+            continue
+        what = f"its safety detector {missing[0]!r} is not installed" if missing else "no safety detector is installed"
+        detail = (
+            f"{model.id!r} can draw people and {what}; choose a model that draws none, such as "
+            f"{catalog.DEFAULT_MODEL!r}"
+        )
+        raise SafetyDetectorMissingError(detail, fields=(field("model", detail),))
 
 
-def _style(request: ImageCreate) -> styles.Style | None:
+def check_pictures_safety(inputs: Iterable[tuple[Place, Media]], catalogue: Catalogue) -> None:
+    """Refuse pictures that were not drawn here by the built-in model where nothing could look at them.
+
+    Raises:
+        SafetyDetectorMissingError: no detector is installed.
+    """
+    foreign = [place for place, row in inputs if row.is_foreign]
+    if foreign and not has_detector(catalogue):
+        detail = (
+            "this picture may show people and no safety detector is installed to look at it; send one that "
+            f"{catalog.DEFAULT_MODEL!r} drew"
+        )
+        raise SafetyDetectorMissingError(detail, fields=tuple(FieldError(loc=place, msg=detail) for place in foreign))
+
+
+def has_detector(catalogue: Catalogue) -> bool:
+    """Whether a safety detector is installed; whether it works, workers say."""
+    return registry.has_foreign() or any(each.manifest.kind == "detector" for each in catalogue.models().values())
+
+
+def style_of(request: ImageCreate) -> styles.Style | None:
+    """The style a request names, if it names one.
+
+    Raises:
+        InvalidGenerationError: there is none of this name.
+    """
     if request.style is None:
         return None
     try:
         return styles.get(request.style)
     except styles.UnknownStyleError as error:
-        raise _invalid([_field("style", error.detail)]) from error
+        raise invalid([field("style", error.detail)]) from error
 
 
 def _model(request: ImageCreate, style: styles.Style | None, catalogue: Catalogue) -> Model:
@@ -133,45 +186,54 @@ def _model(request: ImageCreate, style: styles.Style | None, catalogue: Catalogu
         preferred = style.models if style is not None else ()
         chosen = next((name for name in preferred if name in models), catalog.DEFAULT_MODEL)
         return catalogue.get(chosen)
+    return named_model(request.model, catalogue)
+
+
+def named_model(name: str, catalogue: Catalogue) -> Model:
+    """The model a request names.
+
+    Raises:
+        ModelUnknownError: it is not installed.
+    """
     try:
-        return catalogue.get(request.model)
+        return catalogue.get(name)
     except catalog.UnknownModelError as error:
-        raise ModelUnknownError(error.detail, fields=(_field("model", error.detail),)) from error
+        raise ModelUnknownError(error.detail, fields=(field("model", error.detail),)) from error
 
 
-def _size_problems(
-    request: ImageCreate, defaults: Defaults, limits: Limits, manifest: Manifest
-) -> Iterator[FieldError]:
-    sides = {"width": request.width or defaults.width, "height": request.height or defaults.height}
+def size_problems(width: int, height: int, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
+    """What is wrong with the size of a picture to draw."""
+    sides = {"width": width, "height": height}
     for name, side in sides.items():
         if not limits.min_side <= side <= limits.max_side or side % limits.multiple_of:
-            yield _field(
+            yield field(
                 name,
                 f"{manifest.id!r} draws sides from {limits.min_side} to {limits.max_side} pixels in steps of "
-                f"{limits.multiple_of}; send {_nearest(side, limits)} instead of {side}",
+                f"{limits.multiple_of}; send {nearest(side, limits)} instead of {side}",
             )
     if sides["width"] * sides["height"] > limits.max_pixels:
-        yield _field(
+        yield field(
             "width",
             f"{sides['width']}×{sides['height']} is more than the {limits.max_pixels} pixels {manifest.id!r} draws; "
             "send a smaller width or height",
         )
 
 
-def _nearest(side: int, limits: Limits) -> int:
+def nearest(side: int, limits: Limits) -> int:
+    """The side closest below, in pixels, that the model draws."""
     least = -(-limits.min_side // limits.multiple_of) * limits.multiple_of
     return max(least, min(side, limits.max_side) // limits.multiple_of * limits.multiple_of)
 
 
 def _run_problems(request: ImageCreate, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
     if request.num_images > limits.max_images:
-        yield _field("num_images", f"{manifest.id!r} draws at most {limits.max_images} pictures a request")
+        yield field("num_images", f"{manifest.id!r} draws at most {limits.max_images} pictures a request")
     if (request.num_inference_steps or 1) > limits.max_steps:
-        yield _field("num_inference_steps", f"{manifest.id!r} takes at most {limits.max_steps} steps")
+        yield field("num_inference_steps", f"{manifest.id!r} takes at most {limits.max_steps} steps")
     if (request.guidance_scale or 0) > limits.max_guidance_scale:
-        yield _field("guidance_scale", f"{manifest.id!r} takes at most {limits.max_guidance_scale}")
+        yield field("guidance_scale", f"{manifest.id!r} takes at most {limits.max_guidance_scale}")
     if request.sampler is not None and request.sampler not in manifest.samplers:
-        yield _field(
+        yield field(
             "sampler",
             f"{manifest.id!r} has no sampler {request.sampler!r}; send {_one_of(manifest.samplers)}",
         )
@@ -180,10 +242,11 @@ def _run_problems(request: ImageCreate, limits: Limits, manifest: Manifest) -> I
 def _text_problems(request: ImageCreate, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
     for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt)):
         if len(text) > limits.max_prompt_chars:
-            yield _field(name, f"has {len(text)} characters; {manifest.id!r} reads at most {limits.max_prompt_chars}")
+            yield field(name, f"has {len(text)} characters; {manifest.id!r} reads at most {limits.max_prompt_chars}")
 
 
-def _feature_problems(request: ImageCreate, manifest: Manifest) -> Iterator[FieldError]:
+def feature_problems(request: ImageCreate, manifest: Manifest) -> Iterator[FieldError]:
+    """The parts of a request that the model, or this server, does not offer."""
     asked = {
         "negative_prompt": bool(request.negative_prompt),
         "loras": bool(request.loras),
@@ -196,24 +259,35 @@ def _feature_problems(request: ImageCreate, manifest: Manifest) -> Iterator[Fiel
     for name, is_asked in asked.items():
         feature = "loras" if name == "model_id" else name
         if is_asked and feature not in manifest.features:
-            yield _field(name, f"{manifest.id!r} does not offer this; leave it out or choose another model")
-    if request.route is not None:
-        yield _field("route", "no routes are set up; leave it out")
-    if request.webhook is not None:
-        yield _field("webhook", "webhooks are not set up on this server; leave it out and follow the events")
+            yield field(name, f"{manifest.id!r} does not offer this; leave it out or choose another model")
+    yield from delivery_problems(request.route, request.webhook)
+
+
+def delivery_problems(route: str | None, webhook: str | None) -> Iterator[FieldError]:
+    """What this server is not set up for."""
+    if route is not None:
+        yield field("route", "no routes are set up; leave it out")
+    if webhook is not None:
+        yield field("webhook", "webhooks are not set up on this server; leave it out and follow the events")
+
+
+def option_problems(given: Mapping[str, Any], manifest: Manifest) -> Iterator[FieldError]:
+    """What in the options breaks the schema of the model's own."""
     schema = options.Schema.model_validate(manifest.options or {"type": "object"})
-    yield from options.check(request.options, schema, ("body", "options"))
+    yield from options.check(given, schema, ("body", "options"))
 
 
 def _one_of(names: tuple[str, ...]) -> str:
     return " or ".join(repr(name) for name in names)
 
 
-def _field(name: str, msg: str) -> FieldError:
+def field(name: str, msg: str) -> FieldError:
+    """What is wrong with one field of the body."""
     return FieldError(loc=("body", name), msg=msg)
 
 
-def _invalid(problems: list[FieldError]) -> InvalidGenerationError:
+def invalid(problems: Sequence[FieldError]) -> InvalidGenerationError:
+    """All that is wrong with a request, as one refusal."""
     return InvalidGenerationError(
         "; ".join(f"{problem.loc[-1]}: {problem.msg}" for problem in problems), fields=tuple(problems)
     )

@@ -21,6 +21,8 @@ from PIL import Image, ImageCms, features
 from tintype.errors import InvalidRequestError
 from tintype.media import parts
 
+Pixels = NDArray[np.uint8]
+
 FORMATS = ("PNG", "JPEG", "WEBP", *(["AVIF"] if features.check("avif") else []))
 ACCEPTED = "PNG, JPEG, WebP" + (" or AVIF" if "AVIF" in FORMATS else "")
 HELD_OFTEN = ("WEBP", "AVIF")
@@ -90,7 +92,7 @@ class Decoded:
     `webp` or `avif`, from the file's content.
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Pixels
     format: str
     width: int
     height: int
@@ -159,7 +161,7 @@ def _orientation(image: Image.Image) -> int:
     return found if 1 <= found <= 8 else 1
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -169,7 +171,7 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels)
 
 
-def _pixels(image: Image.Image, fit: int | None) -> NDArray[np.uint8]:
+def _pixels(image: Image.Image, fit: int | None) -> Pixels:
     """RGB over white, as it lies in the file; shrunk to fit."""
     profile, shrink = image.info.get("icc_profile"), 1
     if fit is not None:
@@ -184,7 +186,7 @@ def _pixels(image: Image.Image, fit: int | None) -> NDArray[np.uint8]:
     return np.array(small)
 
 
-def _banded(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image], shrink: int) -> NDArray[np.uint8]:
+def _banded(image: Image.Image, to_rgb: Callable[[Image.Image], Image.Image], shrink: int) -> Pixels:
     """The picture through `to_rgb`, each square of `shrink` pixels averaged into one, a band of rows at a time."""
     width, height = image.size
     pixels = np.empty((-(-height // shrink), -(-width // shrink), 3), np.uint8)

@@ -46,6 +46,9 @@ WEBP_SIDE_MAX = 16_383
 JPEG_SIDE_MAX = 65_535
 THUMBNAIL_SIDE = 512
 THUMBNAIL_QUALITY = 80
+PREVIEW_SIDE = 256
+LEAST_PREVIEW_SIDE = 16
+PREVIEW_QUALITY = 60
 JPEG_SEGMENT_BYTES = 65_000  # 65,533 less the marker and Pillow's own headers
 IHDR_END = 33  # signature 8, length 4, type 4, header 13, checksum 4
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
@@ -56,9 +59,12 @@ def encode(
     format: Format,  # noqa: A002
     settings: GenerationSettings | None,
     label: Label | None = None,
+    *,
+    alpha: NDArray[np.uint8] | None = None,
 ) -> bytes:
     """A finished file of `pixels` (uint8 [h, w, 3], sRGB) that carries `settings`, if any, and the machine-made label.
 
+    `alpha` (uint8 [h, w]) says how opaque each pixel is; not in a JPEG.
     `label` defaults to what the settings say. PNG is lossless. Deterministic: the same pixels, settings and label
     give the same bytes.
 
@@ -68,6 +74,8 @@ def encode(
     """
     _check(pixels, format)
     label = label or _label(settings)
+    if alpha is not None:
+        pixels = _with_alpha(pixels, alpha, format)
     if format == "png":
         return _with_chunks(_png(pixels), _png_chunks(settings, label))
     exif = _exif(settings_text.to_parameters(settings)) if settings else b""
@@ -102,9 +110,32 @@ def shrink(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(image)
 
 
+def small_webp(pixels: NDArray[np.uint8], most_bytes: int) -> bytes:
+    """A WebP of at most `most_bytes`, as large as fits, without metadata: for what is shown and not kept."""
+    side = min(max(pixels.shape), PREVIEW_SIDE)
+    while True:
+        image = Image.fromarray(pixels)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        data = _pillow(np.asarray(image), "WEBP", quality=PREVIEW_QUALITY)
+        if len(data) <= most_bytes or side <= LEAST_PREVIEW_SIDE:
+            return data
+        side = side * 3 // 4
+
+
 def content_hash(data: bytes) -> str:
     """The SHA-256 of a file, 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def over_white(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The colours of a picture that is transparent where `alpha` is 0: white there, so that nothing hides in them."""
+    return np.where(alpha[..., None] == 0, np.uint8(255), pixels)
+
+
+def _with_alpha(pixels: NDArray[np.uint8], alpha: NDArray[np.uint8], format: Format) -> NDArray[np.uint8]:  # noqa: A002
+    if format == "jpeg" or alpha.dtype != np.uint8 or alpha.shape != pixels.shape[:2]:
+        raise ValueError(f"alpha is {alpha.dtype} {alpha.shape} for {format} of {pixels.shape}")
+    return np.dstack((pixels, alpha))
 
 
 def _label(settings: GenerationSettings | None) -> Label:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 
 from tintype import errors, logs, storage
 from tintype.accounts.actors import Actor
@@ -76,6 +76,16 @@ def _examine(data: bytes) -> Examined:
     )
 
 
+async def pixels_of(data: bytes) -> decoding.Pixels:
+    """The pixels of a stored picture in full, when it is its turn; nothing but pixels is taken from it.
+
+    Raises:
+        errors.InvalidRequestError: it is none, or too large; `tintype.media.decoding` names the facts.
+    """
+    decoded = await asyncio.get_running_loop().run_in_executor(DECODER, decoding.decode, data, LIMITS)
+    return decoded.pixels
+
+
 async def begin_upload(session: WriteSession, data: bytes, examined: Examined) -> Upload:
     """Name an upload. Its files are doomed until `add_upload`, so that none stays when this process dies."""
     media_id = new_id()
@@ -124,6 +134,9 @@ async def add_upload(session: WriteSession, actor: Actor, upload: Upload) -> Med
         thumbnail_key=upload.thumbnail_key,
         thumbnail_sha256=encoding.content_hash(examined.thumbnail),
         settings=_storable(examined.settings.model_dump(mode="json", exclude_none=True)) if examined.settings else None,
+        shows_person=None,
+        person_in_lineage=False,
+        is_foreign=True,
         created_at=now(),
     )
     session.add(row)
@@ -155,6 +168,25 @@ async def get(session: ReadSession | WriteSession, actor: Actor, media_id: uuid.
     if row is None:
         raise MediaUnknownError
     return row
+
+
+async def note_person(session: WriteSession, media_id: uuid.UUID, *, shows_person: bool) -> None:
+    """Write down what a detector of people said of a picture."""
+    await session.execute(update(Media).where(Media.id == media_id).values(shows_person=shows_person))
+
+
+async def drop_upload(session: WriteSession, row: Media) -> tuple[str, ...]:
+    """Delete an upload's row and doom its files; their keys, to be deleted right after the commit."""
+    keys = (row.key, row.thumbnail_key)
+    await files.doom(session, keys)
+    await session.execute(delete(Media).where(Media.id == row.id))
+    return keys
+
+
+async def hold_of_generation(session: WriteSession, generation_id: uuid.UUID) -> list[uuid.UUID]:
+    """The ids of a generation's pictures, which nothing new can be made from before the transaction ends."""
+    held = select(Media.id).where(Media.generation_id == generation_id).with_for_update()
+    return list((await session.execute(held)).scalars())
 
 
 async def keys_of_generation(session: WriteSession, generation_id: uuid.UUID) -> tuple[str, ...]:

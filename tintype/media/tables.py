@@ -12,7 +12,12 @@ from tintype.db.base import Base
 
 
 class Media(Base):
-    """A stored picture: generated (with its generation) or uploaded."""
+    """A stored picture: generated (with its generation) or uploaded.
+
+    `shows_person` is what a detector that knows people said of it; None as long as none has, and then it counts as
+    one. `person_in_lineage`: a person's picture, or a LoRA of a person, went into it. `is_foreign`: it, or a picture
+    that went into it, was not drawn by a model that ships with Tintype and draws no people.
+    """
 
     __tablename__ = "media"
     __table_args__ = (
@@ -36,6 +41,9 @@ class Media(Base):
     thumbnail_sha256: Mapped[str] = mapped_column(Text)
     seed: Mapped[int | None] = mapped_column(BigInteger)
     settings: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    shows_person: Mapped[bool | None]
+    person_in_lineage: Mapped[bool] = mapped_column(default=False)
+    is_foreign: Mapped[bool] = mapped_column(default=True)
     created_at: Mapped[datetime]
 
 

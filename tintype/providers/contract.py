@@ -203,7 +203,7 @@ class Provider(Protocol):
 
     def generate(
         self, request: GenerationRequest, resume: str | None = None
-    ) -> AsyncIterator[Progress | Checkpoint | Output]:
+    ) -> AsyncIterator[Progress | Preview | Checkpoint | Output]:
         """Make the pictures of one request; closing the iterator stops local work within one step."""
         ...
 

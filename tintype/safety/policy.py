@@ -87,7 +87,12 @@ class Verdict:
     @property
     def shows_person(self) -> bool:
         """Whether a picture counts as a person's: yes, unless a detector that knows people says no."""
-        return self.scores.get(Label.PERSON, 1.0) >= PERSON
+        return self.found_person is not False
+
+    @property
+    def found_person(self) -> bool | None:
+        """What a detector that knows people says of a picture; None where none looked."""
+        return self.scores[Label.PERSON] >= PERSON if Label.PERSON in self.scores else None
 
 
 def highest(results: Iterable[Scores]) -> dict[Label, float]:

@@ -1,6 +1,7 @@
 """The two questions the rest asks: may this text be worked on, and may this picture be used or shown."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import PurePath
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from tintype import logs
 from tintype.safety import policy, refusals
 from tintype.safety.contract import Detector, Label, Pixels, Scores
-from tintype.safety.policy import Facts, Verdict
+from tintype.safety.policy import Facts, Stage, Verdict
 from tintype.safety.refusals import SafetyUnavailableError
 from tintype.safety.registry import Detectors
 from tintype.safety.text.floor import WordFloor
@@ -67,6 +68,9 @@ def judge_image(pixels: Pixels, facts: Facts, detectors: Detectors, *, field: st
         for name, detector in able.items()
     }
     verdict = policy.decide(policy.highest(results.values()), facts, detectors=tuple(results))
+    if facts.stage is Stage.INPUT and verdict.shows_person:  # it is a person's picture itself
+        facts = replace(facts, has_person_source=True)
+        verdict = policy.decide(verdict.scores, facts, detectors=verdict.detectors)
     if verdict.reason is not None:
         raise refusals.of_picture(verdict, verdict.reason, field=field)
     return verdict

@@ -15,13 +15,18 @@ StopReason = Literal["cancelled", "lost", "draining"]
 
 @dataclass
 class Held:
-    """One claim in work. `stop` may be called from any task; the first reason stands."""
+    """One claim in work. `stop` may be called from any task; the first reason stands.
+
+    `preview` is told with the next progress and then forgotten; no new one is wanted before `preview_due` (monotonic).
+    """
 
     claim: Claim
     reason: StopReason | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     progress: dict[str, Any] | None = None
     announced: dict[str, Any] | None = None
+    preview: dict[str, Any] | None = None
+    preview_due: float = 0.0
     _first_step_at: float | None = None
 
     def stop(self, reason: StopReason) -> None:
@@ -29,6 +34,13 @@ class Held:
         if self.reason is None:
             self.reason = reason
             self.stopped.set()
+
+    def news(self) -> dict[str, Any] | None:
+        """What to announce of the progress, once: with a preview, if there is a new one; None if nothing is new."""
+        if self.progress is None or (self.progress is self.announced and self.preview is None):
+            return None
+        self.announced, preview, self.preview = self.progress, self.preview, None
+        return self.progress if preview is None else {**self.progress, "preview": preview}
 
     def advance(self, progress: Progress) -> None:
         """Note how far the work is; the time left is estimated from the pace since the first step."""

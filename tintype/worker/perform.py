@@ -11,17 +11,19 @@ from typing import cast
 import structlog
 
 from tintype import errors, logs, settings, storage
-from tintype.catalog.operations import Catalogue, Model
+from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
-from tintype.generations import claims, validation
+from tintype.generations import claims
 from tintype.generations.claims import Claim
 from tintype.generations.leftovers import Work
+from tintype.generations.lineage import Lineage
 from tintype.media.provenance import gate
+from tintype.media.tables import Media
 from tintype.providers.contract import (
     Checkpoint,
     GenerationRequest,
-    ModelFiles,
     Output,
+    Preview,
     Progress,
     Provider,
     ProviderError,
@@ -30,11 +32,15 @@ from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.verdicts.operations import Judged
-from tintype.worker import results
+from tintype.worker import inputs, previews, requests, results
 from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Held, Holdings
+
+Item = Progress | Preview | Checkpoint | Output
+Picture = tuple[results.Stored, Media]
+"""A picture in storage, and the row that is to name it."""
 
 BACKOFF_S = (1.0, 5.0, 20.0)
 """How long a retryable failure waits before the next run, by number of failures; jittered by a quarter."""
@@ -207,67 +213,51 @@ class Performer:
             await self._failed(held, code="internal_error", message=message, retryable=False)
 
     async def _generate_and_store(self, held: Held) -> None:
-        provider, request = self._prepare(held.claim)
-        model = self.catalogue.get(held.claim.model)
-        judged = await self.checks.let_words_through(held.claim, model)
-        stored: list[results.Stored] = []
+        claim, provider = held.claim, self._provider(held.claim)
+        took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
+        judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
+        request = await asyncio.to_thread(requests.build, claim, self.catalogue, took)
+        pictures: list[Picture] = []
         is_kept = False
         try:
-            async with aclosing(self._outputs(held, provider, request)) as outputs:
+            async with aclosing(self._outputs(held, provider, request, took.known)) as outputs:
                 async for output in outputs:
-                    judged += await self.checks.let_picture_through(held.claim, model, output)
-                    stored.append(await results.store(self.store, held.claim, output, self.issuer))
-            await self._complete(held.claim, stored, judged, cost_usd=provider.quote(request).usd)
+                    seen = await self.checks.let_picture_through(claim, took.known, output.pixels)
+                    judged += seen.judged
+                    stored = await results.store(self.store, claim, output, self.issuer, took.ingredients)
+                    pictures.append((stored, results.row(claim, stored, took.known, shows_person=seen.shows_person)))
+            await self._complete(claim, [row for _, row in pictures], judged, cost_usd=provider.quote(request).usd)
             is_kept = True
-            log.info("completed", attempt=held.claim.attempt, pictures=len(stored))
+            log.info("completed", attempt=claim.attempt, pictures=len(pictures))
         except db.DatabaseAwayError:
             is_kept = True  # nobody knows whether the rows that name the files were committed
             raise
         finally:
             if not is_kept:
-                await results.discard(self.store, stored)
+                await results.discard(self.store, [stored for stored, _ in pictures])
 
-    async def _complete(
-        self, claim: Claim, stored: list[results.Stored], judged: list[Judged], *, cost_usd: float
-    ) -> None:
-        pictures = [results.row(claim, item) for item in stored]
+    async def _complete(self, claim: Claim, pictures: list[Media], judged: list[Judged], *, cost_usd: float) -> None:
         await db.persistently(
             self.database,
             lambda session: claims.complete(session, claim, pictures, judged, cost_usd=cost_usd),
             within=db.single if claim.attempt == 1 else db.transaction,  # a later attempt dooms files as well
         )
 
-    def _prepare(self, claim: Claim) -> tuple[Provider, GenerationRequest]:
-        model = self.catalogue.get(claim.model)
-        name = model.manifest.provider
-        validation.check_safety(model, self.catalogue)
+    def _provider(self, claim: Claim) -> Provider:
+        name = self.catalogue.get(claim.model).manifest.provider
         provider = self.providers.ready.get(name)
         if provider is None:
             reason = self.providers.broken.get(name, "it is not installed")
             raise ProviderError(f"provider {name!r} cannot be used: {reason}", code="provider_missing", retryable=False)
-        parameters = claim.parameters
-        return provider, GenerationRequest(
-            id=str(claim.id),
-            task=parameters["task"],
-            model=files_of(model),
-            prompt=parameters["drawn"]["prompt"],
-            negative_prompt=parameters["drawn"]["negative_prompt"],
-            width=parameters["width"],
-            height=parameters["height"],
-            seeds=tuple(parameters["seeds"]),
-            steps=parameters["num_inference_steps"],
-            guidance_scale=parameters["guidance_scale"],
-            sampler=parameters["sampler"],
-            seed_mode=parameters["seed_mode"],
-            on_behalf_of=str(claim.owner_id),
-            options=parameters["options"],
-        )
+        return provider
 
-    async def _outputs(self, held: Held, provider: Provider, request: GenerationRequest) -> AsyncGenerator[Output]:
-        """The provider's outputs; its progress is noted on the way, and a stop ends it within one step."""
+    async def _outputs(
+        self, held: Held, provider: Provider, request: GenerationRequest, known: Lineage
+    ) -> AsyncGenerator[Output]:
+        """The provider's outputs; progress and previews are noted on the way, and a stop ends it within one step."""
         name = self.catalogue.get(held.claim.model).manifest.provider
         stream = provider.generate(request, resume=held.claim.checkpoint)
-        async with aclosing(cast("AsyncGenerator[Progress | Checkpoint | Output]", stream)) as items:
+        async with aclosing(cast("AsyncGenerator[Item]", stream)) as items:
             while True:
                 item = await _next_unless_stopped(items, held)
                 match item:
@@ -275,6 +265,8 @@ class Performer:
                         return
                     case Progress():
                         held.advance(item)
+                    case Preview():
+                        await previews.show(held, self.checks, known, item)
                     case Checkpoint(token=token):
                         await self._remember(held, Work(provider=name, token=token, generation_id=held.claim.id))
                     case Output():
@@ -322,16 +314,6 @@ class Performer:
         )
 
 
-def files_of(model: Model) -> ModelFiles:
-    """A model of the catalogue as a provider needs it."""
-    return ModelFiles(
-        id=model.id,
-        family=model.manifest.family,
-        folder=str(model.folder),
-        memory_bytes=max(model.manifest.memory_bytes.values(), default=0),
-    )
-
-
 async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool:
     """Whether the slot was had before the event came."""
     if not slot.locked():
@@ -347,9 +329,7 @@ async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool
             acquiring.cancel()
 
 
-async def _next_unless_stopped(
-    items: AsyncIterator[Progress | Checkpoint | Output], held: Held
-) -> Progress | Checkpoint | Output | None:
+async def _next_unless_stopped(items: AsyncIterator[Item], held: Held) -> Item | None:
     """The next item; one that is there when the stop comes still counts, because it can name work elsewhere."""
     if held.stopped.is_set():
         raise StoppedError

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from tintype import __version__, logs, storage
 from tintype.db.base import new_id, now
 from tintype.generations.claims import Claim
+from tintype.generations.lineage import Lineage
 from tintype.media import encoding, files
 from tintype.media.provenance import gate
-from tintype.media.provenance.manifest import Facts
+from tintype.media.provenance.manifest import Facts, Ingredient
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.tables import Media
 from tintype.providers.contract import Output
@@ -44,11 +45,14 @@ class Stored:
     settings: GenerationSettings
 
 
-async def store(store: storage.Store, claim: Claim, output: Output, issuer: gate.Issuer) -> Stored:
+async def store(
+    store: storage.Store, claim: Claim, output: Output, issuer: gate.Issuer, ingredients: Sequence[Ingredient] = ()
+) -> Stored:
     """Label, encode and sign one output with its settings, and put it and its thumbnail into storage."""
     written = settings_of(claim, output)
     file_format = claim.parameters["output_format"]
-    encoded = await asyncio.to_thread(_seal, output, file_format, written, Facts(model=claim.model), issuer)
+    facts = Facts(model=claim.model)
+    encoded = await asyncio.to_thread(_seal, output, file_format, written, facts, issuer, ingredients)
     key, thumbnail_key = files.of_picture(claim.id, attempt=claim.attempt, index=output.index, file_format=file_format)
     stored = Stored(
         output=output,
@@ -74,12 +78,18 @@ async def store(store: storage.Store, claim: Claim, output: Output, issuer: gate
 
 
 def _seal(
-    output: Output, file_format: encoding.Format, settings: GenerationSettings, facts: Facts, issuer: gate.Issuer
+    output: Output,
+    file_format: encoding.Format,
+    settings: GenerationSettings,
+    facts: Facts,
+    issuer: gate.Issuer,
+    ingredients: Sequence[Ingredient],
 ) -> Encoded:
-    height, width = output.pixels.shape[:2]
+    pixels = output.pixels if output.alpha is None else encoding.over_white(output.pixels, output.alpha)
+    height, width = pixels.shape[:2]
     return Encoded(
-        data=gate.seal(output.pixels, file_format, settings, facts, issuer),
-        thumbnail=gate.seal_thumbnail(output.pixels, facts, issuer),
+        data=gate.seal(pixels, file_format, settings, facts, issuer, ingredients, alpha=output.alpha),
+        thumbnail=gate.seal_thumbnail(pixels, facts, issuer, ingredients),
         width=width,
         height=height,
     )
@@ -100,7 +110,7 @@ def settings_of(claim: Claim, output: Output) -> GenerationSettings:
         prompt=parameters["drawn"]["prompt"],
         negative_prompt=parameters["drawn"]["negative_prompt"],
         steps=parameters["num_inference_steps"],
-        sampler=parameters["sampler"],
+        sampler=parameters["sampler"] or None,
         guidance_scale=parameters["guidance_scale"],
         seed=output.seed,
         width=parameters["width"],
@@ -112,8 +122,8 @@ def settings_of(claim: Claim, output: Output) -> GenerationSettings:
     )
 
 
-def row(claim: Claim, stored: Stored) -> Media:
-    """The row that makes a stored picture part of its generation."""
+def row(claim: Claim, stored: Stored, known: Lineage, *, shows_person: bool | None) -> Media:
+    """The row that makes a stored picture part of its generation, with what is `known` of what went into it."""
     return Media(
         id=new_id(),
         owner_id=claim.owner_id,
@@ -130,5 +140,8 @@ def row(claim: Claim, stored: Stored) -> Media:
         thumbnail_sha256=stored.thumbnail_sha256,
         seed=stored.output.seed,
         settings={**claim.parameters, "seed": stored.output.seed, "model": claim.model, "style": claim.style},
+        shows_person=shows_person,
+        person_in_lineage=known.has_person_source,
+        is_foreign=known.is_foreign,
         created_at=now(),
     )

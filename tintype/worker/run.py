@@ -15,7 +15,7 @@ from tintype.db import idempotency
 from tintype.db import session as db
 from tintype.db.base import new_id, now
 from tintype.db.notify import Listener
-from tintype.generations import claims, events, leftovers
+from tintype.generations import claims, events, leftovers, lineage
 from tintype.generations import operations as generations
 from tintype.media import files
 from tintype.media.provenance import gate
@@ -24,7 +24,7 @@ from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import Consumer
 from tintype.safety import registry as detectors_registry
-from tintype.worker import perform, registry
+from tintype.worker import registry, requests
 from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
@@ -161,7 +161,7 @@ class Process:
         """Have the default model at hand before it is asked for."""
         model = self._performer.catalogue.models().get(catalog.DEFAULT_MODEL)
         if model is not None and model.id in self._served():
-            await self._performer.providers.ready[model.manifest.provider].prepare(perform.files_of(model))
+            await self._performer.providers.ready[model.manifest.provider].prepare(requests.files_of(model))
 
     def _served(self) -> tuple[str, ...]:
         return served(self._performer.catalogue, self._performer.providers)
@@ -208,10 +208,9 @@ class Process:
     async def _pulse(self) -> None:
         notes: list[events.ProgressNote] = []
         for held in self._performer.holdings:
-            if held.progress is not None and held.progress is not held.announced:
-                held.announced = held.progress
+            if (data := held.news()) is not None:
                 claim = held.claim
-                notes.append(events.ProgressNote(generation_id=claim.id, owner_id=claim.owner_id, data=held.progress))
+                notes.append(events.ProgressNote(generation_id=claim.id, owner_id=claim.owner_id, data=data))
         if notes:
             async with db.single(self._performer.database) as session:
                 await events.announce_progress(session, notes)
@@ -226,6 +225,7 @@ class Process:
         async with db.transaction(self._performer.database) as session:
             await idempotency.forget_old(session)
             await generations.forget_old_events(session, older_than=EVENTS_KEPT_FOR)
+            await lineage.forget_dead_ends(session)
             await jobs.forget_old_log(session)
             given_up = await leftovers.give_up(session)
         for work in given_up:

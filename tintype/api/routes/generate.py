@@ -6,14 +6,23 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from tintype import logs, storage
-from tintype.api import problems, render
-from tintype.api.context import CurrentActor, Parts
+from tintype.accounts.actors import Actor
+from tintype.api import pictures, problems, render
+from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.writes import write
 from tintype.db import session as db
 from tintype.db.session import WriteSession
 from tintype.generations import operations as generations
 from tintype.generations import queries
-from tintype.generations.schemas import GenerationPage, GenerationRead, ImageCreate, ShortText, Text
+from tintype.generations.schemas import (
+    EditCreate,
+    GenerationPage,
+    GenerationRead,
+    ImageCreate,
+    ShortText,
+    Text,
+    UpscaleCreate,
+)
 from tintype.generations.states import Status
 
 log = logs.get("api")
@@ -21,21 +30,36 @@ log = logs.get("api")
 router = APIRouter(prefix="/api/generate", tags=["generations"])
 
 
-@router.post(
-    "/image",
-    status_code=202,
-    response_model=GenerationRead,
-    responses=problems.responses(422, 429, 503),
-)
+ANSWERS = problems.responses(403, 413, 415, 422, 429, 502, 503, 504, 507)
+
+
+@router.post("/image", status_code=202, response_model=GenerationRead, responses=ANSWERS)
 async def create_image(request: Request, body: ImageCreate, context: Parts, actor: CurrentActor) -> Response:
     """Ask for pictures from words; answers at once with the waiting generation."""
+    return await _create(request, body, context, actor)
 
-    async def work(session: WriteSession) -> GenerationRead:
-        accepted = await generations.create(session, actor, body, context.catalogue)
-        log.info("accepted", generation_id=str(accepted.generation.id), model=accepted.generation.model)
-        return render.waiting(accepted)
 
-    return await write(request, context, actor, work, status=202)
+@router.post("/edit", status_code=202, response_model=GenerationRead, responses=ANSWERS)
+async def edit_image(request: Request, body: EditCreate, context: Parts, actor: CurrentActor) -> Response:
+    """Ask for a picture to be changed: all of it, inside a mask, beyond its edges, or without its background."""
+    return await _create(request, body, context, actor)
+
+
+@router.post("/upscale", status_code=202, response_model=GenerationRead, responses=ANSWERS)
+async def upscale_image(request: Request, body: UpscaleCreate, context: Parts, actor: CurrentActor) -> Response:
+    """Ask for a picture to be enlarged."""
+    return await _create(request, body, context, actor)
+
+
+async def _create(request: Request, body: ImageCreate | UpscaleCreate, context: Context, actor: Actor) -> Response:
+    async with pictures.brought_along(context, body) as brought:
+
+        async def work(session: WriteSession) -> GenerationRead:
+            accepted = await generations.create(session, actor, body, context.catalogue, brought.uploads)
+            log.info("accepted", generation_id=str(accepted.generation.id), model=accepted.generation.model)
+            return render.waiting(accepted)
+
+        return brought.kept(await write(request, context, actor, work, status=202))
 
 
 @router.get("", responses=problems.responses(422, 503))
@@ -98,11 +122,11 @@ async def retry_generation(request: Request, generation_id: uuid.UUID, context: 
     return await write(request, context, actor, work, status=202)
 
 
-@router.delete("/{generation_id}", status_code=204, responses=problems.responses(404, 422, 503))
+@router.delete("/{generation_id}", status_code=204, responses=problems.responses(404, 409, 422, 503))
 async def delete_generation(
     request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor
 ) -> Response:
-    """Delete a generation and its pictures; a running one is cancelled first."""
+    """Delete a generation and its pictures; a running one is cancelled first. What others draw from now stays."""
     keys: tuple[str, ...] = ()
 
     async def work(session: WriteSession) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFil
 from fastapi.responses import StreamingResponse
 
 from tintype import errors, storage
-from tintype.api import document, problems, ranges, render
+from tintype.api import document, pictures, problems, ranges, render
 from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.writes import write
 from tintype.db import session as db
@@ -72,12 +72,7 @@ async def upload(
 async def _stored(context: Context, file: UploadFile) -> media.Upload:
     """An upload, examined and in storage; those that wait for their turn wait on disk."""
     async with context.uploads:
-        data = await file.read()
-        examined = await media.examine(data)
-        async with db.transaction(context.database) as session:
-            new = await media.begin_upload(session, data, examined)
-        await media.put_upload(context.store, new, data)
-    return new
+        return await pictures.store(context, await file.read())
 
 
 @router.get("/{media_id}", responses=problems.responses(404, 421, 422, 503))

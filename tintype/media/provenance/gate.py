@@ -70,11 +70,14 @@ def seal(
     facts: Facts,
     issuer: Issuer,
     ingredients: Sequence[Ingredient] = (),
+    *,
+    alpha: NDArray[np.uint8] | None = None,
 ) -> bytes:
     """The file that leaves: `pixels` (uint8 [h, w, 3], sRGB) labelled, marked, encoded and signed.
 
-    Without `settings` prompt and settings stay out of it; everything that says how it came to be stays in. It counts
-    as edited where one of `ingredients` is a parent. Takes a while: run it in a thread.
+    `alpha` (uint8 [h, w]) makes it transparent, which JPEG cannot be. Without `settings` prompt and settings stay out
+    of it; everything that says how it came to be stays in. It counts as edited where one of `ingredients` is a parent.
+    Takes a while: run it in a thread.
 
     Raises:
         ValueError: the pixels do not fit the format, or there are two parents.
@@ -84,7 +87,7 @@ def seal(
     shown = visible.draw(pixels, issuer.visible_label)
     marked = mark.embed(shown, MESSAGES[made], issuer.mark_key)
     label = xmp.Label(source_type=made, system=f"Tintype {__version__}", model=facts.model)
-    data = encoding.encode(marked, format, settings, label)
+    data = encoding.encode(marked, format, settings, label, alpha=alpha)
     return manifest.sign(data, encoding.CONTENT_TYPES[format], facts, issuer.credentials, ingredients)
 
 

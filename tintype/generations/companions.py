@@ -1,0 +1,103 @@
+"""The models that a part of a request needs beside its own: LoRAs, ControlNets, the style adapter, the refiner."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tintype.catalog.manifest import Kind, Manifest
+from tintype.catalog.operations import Model
+from tintype.errors import FieldError
+from tintype.generations.schemas import Control, ImageCreate, LoraUse
+
+Models = Mapping[str, Model]
+
+
+def loras_of(request: ImageCreate) -> tuple[LoraUse, ...]:
+    """The LoRAs a request asks for, the shorthand for one included."""
+    if request.model_id is None:
+        return request.loras
+    weight = 1.0 if request.lora_weight is None else request.lora_weight
+    return (*request.loras, LoraUse(model_id=request.model_id, weight=weight))
+
+
+def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterator[FieldError]:
+    """What of the parts that the model offers nothing installed can do."""
+    features = manifest.features
+    if "loras" in features:
+        yield from _lora_problems(request, manifest, models)
+    if "controls" in features:
+        for index, control in enumerate(request.controls):
+            if _controlnet(control, manifest, models) is None:
+                said = f"no ControlNet for {control.type!r} and {manifest.id!r} is installed; leave it out"
+                yield FieldError(loc=("body", "controls", index, "type"), msg=said)
+            if control.start >= control.end:
+                yield FieldError(loc=("body", "controls", index, "start"), msg="send less than `end`")
+    if "style_image" in features and request.style_image is not None and not _of("style_adapter", manifest, models):
+        said = f"no style adapter for {manifest.id!r} is installed; leave it out"
+        yield FieldError(loc=("body", "style_image"), msg=said)
+    if "refiner" in features and request.refiner is not None:
+        named = models.get(request.refiner.model)
+        if named is None or named.manifest.kind != "checkpoint":
+            said = f"no checkpoint {request.refiner.model!r} is installed; leave it out"
+            yield FieldError(loc=("body", "refiner", "model"), msg=said)
+
+
+def _lora_problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterator[FieldError]:
+    wanted = loras_of(request)
+    most = manifest.limits.max_loras if manifest.limits is not None else 0
+    if len(wanted) > most:
+        yield FieldError(loc=("body", "loras"), msg=f"{manifest.id!r} takes at most {most}; leave the others out")
+    fitting = _of("lora", manifest, models)
+    for index, lora in enumerate(wanted):
+        if lora.model_id not in fitting:
+            place = ("loras", index, "model_id") if index < len(request.loras) else ("model_id",)
+            there = f"send {' or '.join(map(repr, fitting))}" if fitting else "none is installed; leave it out"
+            said = f"{lora.model_id!r} is no LoRA for {manifest.id!r}; {there}"
+            yield FieldError(loc=("body", *place), msg=said)
+
+
+def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: Mapping[Any, str]) -> dict[str, Any]:
+    """The parameters of these parts, as far as asked for; `pictures` gives the media id of each place in the body."""
+    found: dict[str, Any] = {}
+    if loras := loras_of(request):
+        found["loras"] = [lora.model_dump() for lora in loras]
+    if request.controls:
+        found["controls"] = [
+            {
+                **control.model_dump(),
+                "image": pictures["body", "controls", index, "image"],
+                "model": _controlnet(control, manifest, models),
+            }
+            for index, control in enumerate(request.controls)
+        ]
+    if request.style_image is not None:
+        found["style_image"] = pictures["body", "style_image"]
+        found["style_adapter"] = _of("style_adapter", manifest, models)[0]
+    if request.hires is not None:
+        steps = (
+            request.hires.steps or request.num_inference_steps or (manifest.defaults.steps if manifest.defaults else 1)
+        )
+        found["hires"] = {**request.hires.model_dump(), "steps": steps}
+    if request.refiner is not None:
+        found["refiner"] = request.refiner.model_dump()
+    return found
+
+
+def ids_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    """The models that resolved parameters name beside the one that draws."""
+    named = [
+        *(lora["model_id"] for lora in parameters.get("loras", ())),
+        *(control["model"] for control in parameters.get("controls", ())),
+        parameters.get("style_adapter"),
+        parameters.get("refiner", {}).get("model"),
+    ]
+    return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
+    """The installed models of a kind that fit the model."""
+    return [m.id for m in models.values() if m.manifest.kind == kind and m.manifest.family == manifest.family]
+
+
+def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
+    fitting = _of("controlnet", manifest, models)
+    return next((name for name in fitting if control.type in models[name].manifest.controls), None)

@@ -1,0 +1,229 @@
+"""From a request to change or enlarge a picture to resolved parameters, against the manifest of its model."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tintype.catalog import operations as catalog
+from tintype.catalog import styles
+from tintype.catalog.manifest import Limits, Manifest, Task
+from tintype.catalog.operations import Catalogue, Model
+from tintype.errors import FieldError
+from tintype.generations import pictures, validation
+from tintype.generations.pictures import Picture
+from tintype.generations.schemas import EditCreate, Outpaint, UpscaleCreate
+from tintype.generations.validation import Resolved, field, invalid
+from tintype.media.tables import Media
+
+REMOVE = "remove"
+STRENGTH = 0.6
+"""How much of a picture is drawn anew unless the request says: its composition stays, its details may change."""
+
+MOST_PIXELS = 50_000_000
+"""What an enlarged picture may have where the model sets no limit: as many as an upload."""
+
+DOES: dict[Task, str] = {
+    "image_to_image": "changes pictures",
+    "inpaint": "draws inside a mask",
+    "remove_background": "removes backgrounds",
+    "upscale": "enlarges pictures",
+}
+
+
+def task_of(request: EditCreate) -> Task:
+    """What a request to change a picture comes to; outpainting is drawing inside the mask of what was added."""
+    if request.background == REMOVE:
+        return "remove_background"
+    return "inpaint" if request.mask is not None or request.outpaint is not None else "image_to_image"
+
+
+def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
+    """Check a request to change a picture and fill in what it leaves out.
+
+    Raises:
+        ModelUnknownError, SafetyDetectorMissingError, InvalidGenerationError: as for pictures from words.
+    """
+    task = task_of(request)
+    style = validation.style_of(request)
+    model = _model(request.model, style, catalogue, task)
+    validation.check_safety([model], catalogue)
+    if task == "remove_background":
+        return _resolve_removal(request, model, inputs)
+    manifest = model.manifest
+    if manifest.defaults is None or manifest.limits is None:
+        raise invalid([field("model", f"{manifest.id!r} does not draw; choose another model")])
+    source = _source(inputs)
+    width, height = _size(request, source, manifest.limits)
+    problems = [
+        *_edit_problems(request, inputs),
+        *validation.size_problems(width, height, manifest.limits, manifest),
+        *validation.drawing_problems(request, model, catalogue),
+    ]
+    if problems:
+        raise invalid(problems)
+    sized = request.model_copy(update={"width": width, "height": height})
+    parameters = validation.filled_in(task, sized, style, manifest, catalogue, inputs)
+    parameters |= _picture_parameters(request, task, inputs)
+    return Resolved(model=model, style=request.style, prompt=request.prompt, parameters=parameters)
+
+
+def _picture_parameters(request: EditCreate, task: Task, inputs: Sequence[Picture]) -> dict[str, Any]:
+    named = pictures.ids_by_place(inputs)
+    strength = STRENGTH if task == "image_to_image" else 1.0
+    found: dict[str, Any] = {
+        "image": named["body", "image"],
+        "strength": strength if request.strength is None else request.strength,
+    }
+    if request.mask is not None:
+        found["mask"] = named["body", "mask"]
+    if request.outpaint is not None:
+        found["outpaint"] = request.outpaint.model_dump()
+    return found
+
+
+def _edit_problems(request: EditCreate, inputs: Sequence[Picture]) -> Iterator[FieldError]:
+    if not request.prompt:
+        yield field("prompt", "is required; say what to draw")
+    if request.background is not None:
+        yield field("background", "only 'remove' is offered; for a new one send a mask and a prompt")
+    if request.references:
+        yield field("references", "no installed model takes references; leave them out")
+    if request.outpaint is not None:
+        if not any(request.outpaint.model_dump().values()):
+            yield field("outpaint", "adds nothing; send at least one side")
+        for name in ("width", "height"):
+            if getattr(request, name) is not None:
+                yield field(name, "follows from the picture and `outpaint`; leave it out")
+    source = _source(inputs)
+    for picture in inputs:
+        row = picture.media
+        if picture.role == "mask" and (row.width, row.height) != (source.width, source.height):
+            said = (
+                f"is {row.width}×{row.height}; send a mask of {source.width}×{source.height}, the size of the picture"
+            )
+            yield FieldError(loc=picture.place, msg=said)
+
+
+def _resolve_removal(request: EditCreate, model: Model, inputs: Sequence[Picture]) -> Resolved:
+    manifest = model.manifest
+    asked = {
+        "mask": request.mask is not None,
+        "strength": request.strength is not None,
+        "outpaint": request.outpaint is not None,
+        "references": bool(request.references),
+        "width": request.width is not None,
+        "height": request.height is not None,
+        "num_images": request.num_images > 1,
+    }
+    problems = [
+        *(field(name, "does not go with the removal of a background; leave it out") for name in asked if asked[name]),
+        *validation.feature_problems(request, manifest),
+        *validation.option_problems(request.options, manifest),
+    ]
+    if request.output_format == "jpeg":
+        problems.append(field("output_format", "'jpeg' cannot be transparent; send 'png' or 'webp'"))
+    if problems:
+        raise invalid(problems)
+    source = _source(inputs)
+    parameters = _of_pictures_alone("remove_background", source, (source.width, source.height), request)
+    return Resolved(model=model, style=None, prompt="", parameters=parameters)
+
+
+def resolve_upscale(request: UpscaleCreate, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
+    """Check a request to enlarge a picture.
+
+    Raises:
+        ModelUnknownError, SafetyDetectorMissingError, InvalidGenerationError: as for pictures from words.
+    """
+    model = _model(request.model, None, catalogue, "upscale")
+    validation.check_safety([model], catalogue)
+    manifest, source = model.manifest, _source(inputs)
+    width, height = source.width * request.scale, source.height * request.scale
+    problems = [
+        *_scale_problems(request, width, height, manifest),
+        *validation.delivery_problems(request.route, request.webhook),
+        *validation.option_problems(request.options, manifest),
+    ]
+    if problems:
+        raise invalid(problems)
+    parameters = {**_of_pictures_alone("upscale", source, (width, height), request), "scale": request.scale}
+    return Resolved(model=model, style=None, prompt="", parameters=parameters)
+
+
+def _scale_problems(request: UpscaleCreate, width: int, height: int, manifest: Manifest) -> Iterator[FieldError]:
+    if manifest.scales and request.scale not in manifest.scales:
+        offered = " or ".join(map(str, manifest.scales))
+        yield field("scale", f"{manifest.id!r} enlarges {offered} times; send that")
+    most, side = MOST_PIXELS, validation.MAX_SIDE
+    if manifest.limits is not None:
+        most, side = manifest.limits.max_pixels, manifest.limits.max_side
+    if width * height > most or max(width, height) > side:
+        said = f"{width}×{height} is more than the {most} pixels, {side} a side, that are made; send a smaller picture"
+        yield field("scale", said)
+
+
+def _of_pictures_alone(
+    task: Task, source: Media, size: tuple[int, int], request: EditCreate | UpscaleCreate
+) -> dict[str, Any]:
+    """The parameters of work in which no words and no chance have a part."""
+    return {
+        "task": task,
+        "prompt": "",
+        "negative_prompt": "",
+        "drawn": {"prompt": "", "negative_prompt": ""},
+        "width": size[0],
+        "height": size[1],
+        "num_images": 1,
+        "seed": 0,
+        "seeds": [0],
+        "num_inference_steps": 1,
+        "guidance_scale": 0.0,
+        "sampler": "",
+        "seed_mode": "fast",
+        "output_format": request.output_format,
+        "options": request.options,
+        "image": str(source.id),
+    }
+
+
+def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task) -> Model:
+    """The model that was asked for, or the first that does this: of the style, the default one, any."""
+    models = catalogue.models()
+    able = [model.id for model in models.values() if task in model.manifest.tasks]
+    if name is not None:
+        model = validation.named_model(name, catalogue)
+        if task not in model.manifest.tasks:
+            there = f"send {' or '.join(map(repr, able))}" if able else "no installed model does"
+            raise invalid([field("model", f"{model.id!r} is none that {DOES[task]}; {there}")])
+        return model
+    preferred = (*(style.models if style is not None else ()), catalog.DEFAULT_MODEL, *able)
+    chosen = next((each for each in preferred if each in able), None)
+    if chosen is None:
+        raise invalid([field("model", f"no installed model {DOES[task]}; install one that does")])
+    return models[chosen]
+
+
+def _source(inputs: Sequence[Picture]) -> Media:
+    return next(picture.media for picture in inputs if picture.role == "source")
+
+
+def _size(request: EditCreate, source: Media, limits: Limits) -> tuple[int, int]:
+    """The size to draw at: as asked for; a side that is left out follows from the picture's shape."""
+    grown = request.outpaint or Outpaint()
+    width, height = source.width + grown.left + grown.right, source.height + grown.top + grown.bottom
+    if request.outpaint is None and request.width is not None and request.height is not None:
+        return request.width, request.height
+    if request.outpaint is None and request.width is not None:
+        return request.width, validation.nearest(round(height * request.width / width), limits)
+    if request.outpaint is None and request.height is not None:
+        return validation.nearest(round(width * request.height / height), limits), request.height
+    return fitted(width, height, limits)
+
+
+def fitted(width: int, height: int, limits: Limits) -> tuple[int, int]:
+    """The size of about this shape that the model draws: as large as the picture where it can be."""
+    factor = min(1.0, limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+    factor = max(factor, limits.min_side / min(width, height))
+    fit_width = validation.nearest(round(width * factor), limits)
+    fit_height = validation.nearest(round(height * factor), limits)
+    return fit_width, fit_height

@@ -1,0 +1,105 @@
+"""The pictures a request names: where, what for, and which of the actor's they are."""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from tintype import errors
+from tintype.accounts.actors import Actor
+from tintype.db.session import WriteSession
+from tintype.errors import FieldError
+from tintype.generations.schemas import EditCreate, ImageCreate, UpscaleCreate
+from tintype.generations.states import Role
+from tintype.media import operations as media
+from tintype.media.operations import Upload
+from tintype.media.tables import Media
+
+Place = tuple[str | int, ...]
+
+
+class PictureUnknownError(errors.InvalidRequestError):
+    """The request names a picture that does not exist, or is not yours."""
+
+    code = "picture_unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """A picture as a request names it: at which place of the body, what for, by which text."""
+
+    place: Place
+    role: Role
+    text: str
+
+    @property
+    def media_id(self) -> uuid.UUID | None:
+        """The id it is named by; None for a data URL or a link."""
+        return None if self.text.startswith(("data:", "http")) else uuid.UUID(self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of the actor's that goes into a generation."""
+
+    place: Place
+    role: Role
+    media: Media
+
+
+def named(request: ImageCreate | UpscaleCreate) -> Iterator[Named]:
+    """Every picture that the request names."""
+    if isinstance(request, EditCreate | UpscaleCreate):
+        yield Named(place=("body", "image"), role="source", text=request.image)
+    if isinstance(request, EditCreate):
+        if request.mask is not None:
+            yield Named(place=("body", "mask"), role="mask", text=request.mask)
+        for index, text in enumerate(request.references):
+            yield Named(place=("body", "references", index), role="reference", text=text)
+    if isinstance(request, ImageCreate):
+        for index, control in enumerate(request.controls):
+            yield Named(place=("body", "controls", index, "image"), role="control", text=control.image)
+        if request.style_image is not None:
+            yield Named(place=("body", "style_image"), role="style", text=request.style_image)
+
+
+async def find(
+    session: WriteSession, actor: Actor, request: ImageCreate | UpscaleCreate, brought: Mapping[str, Upload]
+) -> list[Picture]:
+    """The pictures a request names, locked against deletion; those it brings along become uploads of the actor's.
+
+    `brought` holds what is stored already of data URLs and links, by the text that names it.
+
+    Raises:
+        PictureUnknownError: some are not there; all are listed.
+    """
+    added: dict[str, Media] = {}
+    found: list[Picture] = []
+    problems: list[FieldError] = []
+    for name in named(request):
+        if name.media_id is None:
+            if name.text not in added:
+                added[name.text] = await media.add_upload(session, actor, brought[name.text])
+            row = added[name.text]
+        else:
+            row = await held(session, actor, name.media_id)
+        if row is None:
+            said = f"there is no picture {name.text!r} of yours; send the id of one, or the picture as a data URL"
+            problems.append(FieldError(loc=name.place, msg=said))
+        else:
+            found.append(Picture(place=name.place, role=name.role, media=row))
+    if problems:
+        raise PictureUnknownError("; ".join(problem.msg for problem in problems), fields=tuple(problems))
+    return found
+
+
+async def held(session: WriteSession, actor: Actor, media_id: uuid.UUID) -> Media | None:
+    """A picture of the actor's that cannot be deleted before the transaction ends; None where there is none."""
+    mine = select(Media).where(Media.id == media_id, Media.owner_id == actor.id)
+    return (await session.execute(mine.with_for_update(read=True, key_share=True))).scalar_one_or_none()
+
+
+def ids_by_place(found: Sequence[Picture]) -> dict[Place, str]:
+    """The media id of each place of the body that names a picture."""
+    return {picture.place: str(picture.media.id) for picture in found}

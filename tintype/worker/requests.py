@@ -1,0 +1,91 @@
+"""From a claimed generation and the pictures that go into it to what a provider gets."""
+
+from typing import Any
+
+from tintype.catalog.operations import Catalogue, Model
+from tintype.generations.claims import Claim
+from tintype.providers.contract import Control, GenerationRequest, Hires, Lora, ModelFiles, Refiner
+from tintype.safety.contract import Pixels
+from tintype.worker import canvases
+from tintype.worker.inputs import Inputs
+
+
+def build(claim: Claim, catalogue: Catalogue, inputs: Inputs) -> GenerationRequest:
+    """The request: everything the row says, with pictures as pixels and models as folders."""
+    parameters = claim.parameters
+    return GenerationRequest(
+        id=str(claim.id),
+        task=parameters["task"],
+        model=files_of(catalogue.get(claim.model)),
+        prompt=parameters["drawn"]["prompt"],
+        negative_prompt=parameters["drawn"]["negative_prompt"],
+        width=parameters["width"],
+        height=parameters["height"],
+        seeds=tuple(parameters["seeds"]),
+        steps=parameters["num_inference_steps"],
+        guidance_scale=parameters["guidance_scale"],
+        sampler=parameters["sampler"],
+        seed_mode=parameters["seed_mode"],
+        on_behalf_of=str(claim.owner_id),
+        options=parameters["options"],
+        **_pictures(parameters, inputs),
+        **_parts(parameters, catalogue, inputs),
+    )
+
+
+def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """Source and mask, of the size that is drawn."""
+    if "image" not in parameters:
+        return {}
+    source = inputs.pixels_of(parameters["image"])
+    if parameters["task"] in ("upscale", "remove_background"):
+        return {"source": source, "scale": parameters.get("scale", 1)}
+    mask: Pixels | None = None
+    if "mask" in parameters:
+        mask = canvases.mask_of(inputs.pixels_of(parameters["mask"]))
+    if "outpaint" in parameters:
+        source, mask = canvases.enlarged(source, mask, parameters["outpaint"])
+    width, height = parameters["width"], parameters["height"]
+    found = {"source": canvases.cover(source, width, height), "strength": parameters["strength"]}
+    return found if mask is None else {**found, "mask": canvases.cover(mask, width, height)}
+
+
+def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> dict[str, Any]:
+    """Everything that other models have a part in."""
+
+    def files(name: str) -> ModelFiles:
+        return files_of(catalogue.get(name))
+
+    found: dict[str, Any] = {}
+    if loras := parameters.get("loras"):
+        found["loras"] = tuple(Lora(model=files(one["model_id"]), weight=one["weight"]) for one in loras)
+    if controls := parameters.get("controls"):
+        found["controls"] = tuple(
+            Control(
+                type=one["type"],
+                model=files(one["model"]),
+                pixels=inputs.pixels_of(one["image"]),
+                strength=one["strength"],
+                start=one["start"],
+                end=one["end"],
+            )
+            for one in controls
+        )
+    if "style_image" in parameters:
+        found["style_image"] = inputs.pixels_of(parameters["style_image"])
+        found["companions"] = {"style_adapter": files(parameters["style_adapter"])}
+    if hires := parameters.get("hires"):
+        found["hires"] = Hires(scale=hires["scale"], steps=hires["steps"], strength=hires["strength"])
+    if refiner := parameters.get("refiner"):
+        found["refiner"] = Refiner(model=files(refiner["model"]), switch_at=refiner["switch_at"])
+    return found
+
+
+def files_of(model: Model) -> ModelFiles:
+    """A model of the catalogue as a provider needs it."""
+    return ModelFiles(
+        id=model.id,
+        family=model.manifest.family,
+        folder=str(model.folder),
+        memory_bytes=max(model.manifest.memory_bytes.values(), default=0),
+    )
