@@ -1,5 +1,6 @@
 """Files to upload: good ones, ones with settings inside, and ones that lie."""
 
+import base64
 import io
 import struct
 import zlib
@@ -15,6 +16,11 @@ def png(colour: str = "red", **texts: str) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (40, 30), colour).save(file, "PNG", pnginfo=info)
     return file.getvalue()
+
+
+def data_url(data: bytes) -> str:
+    """A PNG as a request carries it."""
+    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
 
 
 def encoded(kind: str, **options: object) -> bytes:

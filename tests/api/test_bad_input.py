@@ -8,11 +8,12 @@ import uuid
 import httpx
 import pytest
 
-from tests.api import problems
+from tests.api import pictures, problems
 from tests.processes import SCRIPTED
 from tintype.generations.schemas import ImageCreate
 
 IMAGE = "/api/generate/image"
+SMALL = pictures.data_url(pictures.png())
 JSON = {"Content-Type": "application/json"}
 
 
@@ -159,10 +160,10 @@ async def test_numbers_that_are_none_are_refused(http, word):
     [
         ({"loras": [{"model_id": "a", "weight": 1}]}, "loras"),
         ({"model_id": "a", "lora_weight": 0.5}, "model_id"),
-        ({"controls": [{"type": "canny", "image": "x"}]}, "controls"),
+        ({"controls": [{"type": "canny", "image": SMALL}]}, "controls"),
         ({"hires": {"scale": 2}}, "hires"),
         ({"refiner": {"model": "a"}}, "refiner"),
-        ({"style_image": "x"}, "style_image"),
+        ({"style_image": SMALL}, "style_image"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

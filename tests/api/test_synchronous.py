@@ -6,7 +6,7 @@ import io
 import pytest
 from PIL import Image
 
-from tests.api import problems
+from tests.api import pictures, problems
 
 SCRIPTED = {"model": "scripted"}
 
@@ -34,7 +34,28 @@ async def test_a_failure_comes_back_with_its_reason(http):
     assert (done["status"], done["image"], done["error"]) == ("failed", None, "asked to fail")
 
 
-@pytest.mark.parametrize("mode", ["edit", "video", "FREE", ""])
+async def test_the_edit_mode_changes_a_picture(http, studio):
+    extra = {**SCRIPTED, "options": {"echo": True}}
+    body = {"mode": "edit", "prompt": "x", "target_image": base64.b64encode(pictures.png("blue")).decode()}
+    done = (await http.post("/generate", json={**body, "extra_params": extra})).json()
+    assert done["status"] == "done", done["error"]
+    image = Image.open(io.BytesIO(base64.b64decode(done["image"]))).convert("RGB")
+    assert (image.size, image.getpixel((9, 9))) == ((40, 24), (0, 0, 255))
+    row = await studio.read(done["task_id"])
+    assert row["parameters"]["task"] == "image_to_image"
+
+
+@pytest.mark.parametrize(
+    ("picture", "status", "code"),
+    [("aGVsbG8=", 415, "not_an_image"), ("hello!", 422, "data_url_invalid"), (None, 422, "invalid_request")],
+)
+async def test_the_edit_mode_says_what_is_wrong_with_the_picture(http, picture, status, code):
+    body = {"mode": "edit", "prompt": "x", "target_image": picture, "extra_params": SCRIPTED}
+    problem = problems.check(await http.post("/generate", json=body), status, code)
+    assert problem["errors"][0]["loc"] == ["body", "target_image"]
+
+
+@pytest.mark.parametrize("mode", ["video", "FREE", ""])
 async def test_a_mode_that_is_not_offered_is_refused(http, mode):
     body = {"mode": mode, "prompt": "x", "target_image": "aGVsbG8="}
     problems.check_field(await http.post("/generate", json=body), "mode", says="send 'free'", code="mode_not_offered")

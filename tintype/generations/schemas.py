@@ -101,12 +101,23 @@ ShortText = Annotated[str, StringConstraints(max_length=100), Clean, AfterValida
 Integer = Annotated[int, BeforeValidator(_no_boolean)]
 Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
 Options = Annotated[dict[str, Any], AfterValidator(_storable)]
+PICTURE = r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$|data:image/[a-z]{3,4};base64,|https?://)"
+IS_PICTURE = re.compile(PICTURE)
+
+
+def _picture(value: str) -> str:
+    if not IS_PICTURE.match(value):
+        raise ValueError("is no picture; send the id of one of yours, or the file as `data:image/png;base64,…`")
+    return value
+
+
 Picture = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$|data:image/[a-z]{3,4};base64,|https?://)"
+    AfterValidator(_picture),
+    Field(
+        description="The id of a picture of yours, a data URL, or a link where this server fetches links.",
+        json_schema_extra={"pattern": PICTURE},
     ),
-    Field(description="The id of a picture of yours, a data URL, or a link where this server fetches links."),
 ]
 
 

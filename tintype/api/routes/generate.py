@@ -30,7 +30,8 @@ log = logs.get("api")
 router = APIRouter(prefix="/api/generate", tags=["generations"])
 
 
-ANSWERS = problems.responses(403, 413, 415, 422, 429, 502, 503, 504, 507)
+STATUSES = (413, 415, 422, 429, 502, 503, 504, 507)
+ANSWERS = problems.responses(403, *STATUSES)
 
 
 @router.post("/image", status_code=202, response_model=GenerationRead, responses=ANSWERS)
