@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.api import pictures, problems
 from tests.faults.ledger import files_in
+from tintype.media.provenance import findings
 
 EDIT, UPSCALE = "/api/generate/edit", "/api/generate/upscale"
 RED = 0x0000FF
@@ -172,3 +173,15 @@ async def test_a_picture_cannot_vanish_under_a_generation_that_draws_from_it(htt
     left = "\n".join(str(path) for path in files_in(studio.home / "media"))
     assert made["id"] not in left
     problems.check(await http.post(f"/api/generate/{busy['id']}/retry"), 409, "input_gone")
+
+
+async def test_what_was_edited_and_what_else_went_in_stand_in_the_manifest(http, studio):
+    before, _ = await drawn(http, studio, image=picture())
+    mask = picture((64, 48), "black", spot="white")
+    after, _ = await drawn(http, studio, image=before["media"][0]["id"], mask=mask)
+    said = findings.read((await http.get(after["output_paths"][0])).content, "image/png")
+    assert said.state in ("trusted", "untrusted")
+    assert [part.relation for part in said.parts] == ["parentOf", "inputTo"]
+    assert said.actions == ("c2pa.opened", "c2pa.edited")
+    assert (said.parts[0].has_manifest, said.parts[0].failures) == (True, ()), "its own manifest travels along"
+    assert not said.parts[1].has_manifest

@@ -12,6 +12,7 @@ from tests.processes import SCRIPTED
 from tintype.catalog import operations as catalog
 from tintype.catalog import styles
 from tintype.catalog.operations import Catalogue
+from tintype.cli import doctor
 
 
 def install(home: Path, model_id: str = "scripted", **changes: object) -> Path:
@@ -124,3 +125,23 @@ def test_words_that_look_like_the_styles_own_sign_are_left_alone():
 def test_an_unknown_style_is_told_those_that_exist():
     with pytest.raises(styles.UnknownStyleError, match="realism, lux, anime, chatgpt"):
         styles.get("cubism")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": "InstantID for everyone"},
+        {"files": [{"path": "inswapper_128.onnx", "size": 1, "sha256": 64 * "0"}]},
+        {"dependencies": ["ip-adapter-faceid"]},
+    ],
+)
+def test_a_model_made_to_put_faces_onto_others_is_left_out_and_doctor_says_so(tmp_path, monkeypatch, changes):
+    install(tmp_path, "portrait", **changes)
+    install(tmp_path)
+    assert set(Catalogue(tmp_path).models()) == {"scripted", "sketch"}
+    monkeypatch.setenv("TINTYPE_HOME", str(tmp_path))
+    found = {finding.part: finding for finding in doctor._models()}
+    wrong = found["model in portrait"]
+    assert (wrong.is_well, "which is not done here" in wrong.detail) == (False, True)
+    assert "remove" in wrong.mend
+    assert found["model scripted"].is_well

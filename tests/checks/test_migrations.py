@@ -5,6 +5,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from tintype.consents.tables import Consent, ConsentMedia
 from tintype.db import migrate
 from tintype.db import session as db
 from tintype.db.base import Base
@@ -14,7 +15,19 @@ from tintype.media.tables import DoomedFile, Media
 from tintype.verdicts.tables import Verdict
 from tintype.worker.tables import Worker
 
-TABLES = (DoomedFile, DoomedWork, Event, Generation, GenerationInput, IdempotentAnswer, Media, Verdict, Worker)
+TABLES = (
+    Consent,
+    ConsentMedia,
+    DoomedFile,
+    DoomedWork,
+    Event,
+    Generation,
+    GenerationInput,
+    IdempotentAnswer,
+    Media,
+    Verdict,
+    Worker,
+)
 
 
 def is_ours(_object: object, name: str | None, kind: str, *_: object) -> bool:

@@ -85,6 +85,8 @@ def test_an_answer_is_one_that_the_document_names(http, document, name, mode):
         "generation_id": some_generations(http) if "{generation_id}" in path else [],
         "media_id": [upload(http)] if "{media_id}" in path else [],
         "model_id": ["scripted", "sketch"],
+        "consent_id": [consent(http)] if "{consent_id}" in path else [],
+        "image": [upload(http)] if path.endswith(("/edit", "/upscale")) else [],
     }
 
     @settings(
@@ -116,8 +118,10 @@ def make_it_meet_something(case: schemathesis.Case, known: dict[str, list[str]],
         return
     if "file" in case.body and chance.draw(st.booleans()):
         case.body["file"] = picture()
+    if known["image"] and "image" in case.body and chance.draw(st.booleans()):
+        case.body["image"] = known["image"][0]
     inner = case.body.get("extra_params") if case.operation.path == "/generate" else case.body
-    is_for_pictures = isinstance(inner, dict) and "prompt" in case.body
+    is_for_pictures = isinstance(inner, dict) and ("prompt" in case.body or "scale" in case.body)
     if is_for_pictures and (inner.get("model") is None or chance.draw(st.booleans())):
         inner["model"] = "scripted"
 
@@ -152,6 +156,11 @@ def upload(http: httpx.Client) -> str:
     return answer.json()["id"]
 
 
+def consent(http: httpx.Client) -> str:
+    said = {"stated_by": "Ada", "statement": "Yes.", "media": [upload(http)]}
+    return http.post("/api/consents", json=said).json()["id"]
+
+
 def picture() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), "red").save(file, "PNG")
@@ -161,6 +170,6 @@ def picture() -> bytes:
 def test_a_method_that_a_path_does_not_take_is_refused_with_those_it_takes(http, document):
     for path, methods in document["paths"].items():
         for method in {"PUT", "PATCH", "TRACE", "OPTIONS", "POST"} - {name.upper() for name in methods}:
-            answer = http.request(method, path.format(generation_id=0, media_id=0, model_id=0))
+            answer = http.request(method, path.format(generation_id=0, media_id=0, model_id=0, consent_id=0))
             body = problems.check(answer, 405, "method_not_allowed")
             assert answer.headers["allow"] in body["detail"], path

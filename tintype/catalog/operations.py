@@ -9,6 +9,7 @@ from pathlib import Path
 from tintype import errors, logs
 from tintype.catalog import manifest
 from tintype.catalog.manifest import Manifest
+from tintype.safety import identity
 
 BUILTIN = Path(__file__).parent / "builtin"
 DEFAULT_MODEL = "sketch"
@@ -52,18 +53,41 @@ def folders(home: Path) -> tuple[Path, ...]:
     return BUILTIN, home / "models"
 
 
-def installed(home: Path) -> Mapping[str, Model]:
-    """Every installed model by id. A folder with a broken manifest is logged and left out."""
-    found: dict[str, Model] = {}
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The models in the folders by id, and why each other manifest is left out."""
+
+    models: Mapping[str, Model]
+    left_out: Mapping[Path, str]
+
+
+def look(home: Path) -> Found:
+    """Every model there is. One with a broken manifest, or made to transfer identity, is logged and left out."""
+    models: dict[str, Model] = {}
+    left_out: dict[Path, str] = {}
     for root in folders(home):
         for path in sorted(root.glob(f"*/{MANIFEST_NAME}")):
             try:
                 model = Model(manifest=manifest.read(path), folder=path.parent)
-            except manifest.ManifestError as error:
-                log.error("model left out", error=error.detail)
+                identity.refuse_identity_transfer(_names_in(model))
+            except (manifest.ManifestError, identity.IdentityTransferError) as error:
+                log.error("model left out", manifest=str(path), error=error.detail)
+                left_out[path] = error.detail
                 continue
-            found[model.id] = model
-    return found
+            models[model.id] = model
+    return Found(models=models, left_out=left_out)
+
+
+def _names_in(model: Model) -> tuple[str, ...]:
+    """Every name that says what a model is for."""
+    said = model.manifest
+    sources = [file.source for file in said.files if file.source is not None]
+    return (said.id, said.name, *(file.path for file in said.files), *sources, *said.dependencies, model.folder.name)
+
+
+def installed(home: Path) -> Mapping[str, Model]:
+    """Every installed model by id."""
+    return look(home).models
 
 
 class Catalogue:

@@ -173,7 +173,11 @@ def _safety_detectors() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    for model in catalog.installed(settings.home()).values():
+    found = catalog.look(settings.home())
+    for path, why in found.left_out.items():
+        mend = f"mend the manifest, or remove {path.parent}"
+        yield Finding(part=f"model in {path.parent.name}", is_well=False, detail=why, mend=mend)
+    for model in found.models.values():
         problems = catalog.verify(model)
         yield Finding(
             part=f"model {model.id}",

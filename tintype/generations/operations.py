@@ -52,6 +52,12 @@ class GenerationActiveError(errors.ConflictError):
     code = "generation_active"
 
 
+class GeneratedError(errors.ConflictError):
+    """A generated picture goes with its generation; delete that."""
+
+    code = "media_generated"
+
+
 @dataclass(frozen=True, kw_only=True)
 class InLine:
     """A generation that has just been put in line, and its place there."""
@@ -272,6 +278,30 @@ async def remove_made_from(session: WriteSession, actor: Actor, media_ids: Seque
             await media.hold_of_generation(session, row.id)
             keys += await _remove(session, row)
     return tuple(keys)
+
+
+async def remove_whole(session: WriteSession, actor: Actor, generation_id: uuid.UUID) -> tuple[str, ...]:
+    """Delete a generation as `remove`, and first everything that was made from its pictures; none is in use then."""
+    row = await _lock(session, actor, generation_id)
+    media_ids = await media.hold_of_generation(session, row.id)
+    return (*await remove_made_from(session, actor, media_ids), *await _remove(session, row))
+
+
+async def remove_upload(session: WriteSession, actor: Actor, media_id: uuid.UUID) -> tuple[str, ...]:
+    """Delete an upload; the keys of its files, as `remove`.
+
+    Raises:
+        MediaUnknownError: there is none with this id.
+        GeneratedError: it was made here, and goes with its generation.
+        lineage.MediaInUseError: a generation that has not finished draws from it.
+    """
+    held = await media.hold(session, actor, [media_id])
+    if not held:
+        raise media.MediaUnknownError
+    if held[0].generation_id is not None:
+        raise GeneratedError(f"this picture goes with its generation; delete {held[0].generation_id}")
+    await lineage.check_not_in_use(session, [media_id])
+    return await media.drop_upload(session, held[0])
 
 
 async def _remove(session: WriteSession, row: Generation) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -181,6 +182,12 @@ async def drop_upload(session: WriteSession, row: Media) -> tuple[str, ...]:
     await files.doom(session, keys)
     await session.execute(delete(Media).where(Media.id == row.id))
     return keys
+
+
+async def hold(session: WriteSession, actor: Actor, media_ids: Sequence[uuid.UUID]) -> list[Media]:
+    """Those of these pictures that are the actor's; nothing new can be made from them before the transaction ends."""
+    mine = select(Media).where(Media.id.in_(media_ids), Media.owner_id == actor.id).order_by(Media.id)
+    return list((await session.execute(mine.with_for_update())).scalars())
 
 
 async def hold_of_generation(session: WriteSession, generation_id: uuid.UUID) -> list[uuid.UUID]:

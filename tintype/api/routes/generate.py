@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tintype import logs, storage
+from tintype import logs
 from tintype.accounts.actors import Actor
-from tintype.api import pictures, problems, render
+from tintype.api import deleting, pictures, problems, render
 from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.writes import write
 from tintype.db import session as db
@@ -128,15 +128,6 @@ async def delete_generation(
     request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor
 ) -> Response:
     """Delete a generation and its pictures; a running one is cancelled first. What others draw from now stays."""
-    keys: tuple[str, ...] = ()
-
-    async def work(session: WriteSession) -> None:
-        nonlocal keys
-        keys = await generations.remove(session, actor, generation_id)
-
-    answer = await write(request, context, actor, work, status=204)
-    try:
-        await storage.delete(context.store, keys)
-    except storage.StorageUnavailableError as error:
-        log.warning("files stay for now", reason=error.reason)
-    return answer
+    return await deleting.write_and_delete(
+        request, context, actor, lambda session: generations.remove(session, actor, generation_id)
+    )

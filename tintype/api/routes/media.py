@@ -7,11 +7,12 @@ from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFil
 from fastapi.responses import StreamingResponse
 
 from tintype import errors, storage
-from tintype.api import document, pictures, problems, ranges, render
+from tintype.api import deleting, document, pictures, problems, ranges, render
 from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.writes import write
 from tintype.db import session as db
 from tintype.db.session import WriteSession
+from tintype.generations import operations as generations
 from tintype.generations.schemas import MediaRead
 from tintype.media import bare_copies
 from tintype.media import operations as media
@@ -80,6 +81,14 @@ async def read_media(media_id: uuid.UUID, context: Parts, actor: CurrentActor) -
     """One picture: what it is, and the settings found in it."""
     async with db.reading(context.database) as session:
         return await render.media(context, await media.get(session, actor, media_id))
+
+
+@router.delete("/{media_id}", status_code=204, responses=problems.responses(404, 409, 422, 503))
+async def delete_media(request: Request, media_id: uuid.UUID, context: Parts, actor: CurrentActor) -> Response:
+    """Delete an upload that no generation waits for; a generated picture goes with its generation."""
+    return await deleting.write_and_delete(
+        request, context, actor, lambda session: generations.remove_upload(session, actor, media_id)
+    )
 
 
 @router.head("/{media_id}/content", include_in_schema=False)
