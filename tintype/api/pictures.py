@@ -1,7 +1,6 @@
 """Pictures that a request brings along: data URLs, and links where this server fetches them, stored as uploads."""
 
 import base64
-import binascii
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -82,5 +81,5 @@ async def _data(text: str) -> bytes:
         return fetched.data
     try:
         return base64.b64decode(text.partition(",")[2], validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # `binascii.Error` is one, and so is what a letter beyond ASCII gives
         raise DataUrlInvalidError("the data URL is not base64; encode the file anew") from error
