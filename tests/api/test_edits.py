@@ -85,6 +85,17 @@ async def test_a_removed_background_is_transparent_and_hides_nothing(http, studi
     assert Image.open(io.BytesIO(bare.content)).getpixel((2, 2))[3] == 0
 
 
+async def test_a_new_background_is_drawn_behind_what_is_in_front(http, studio):
+    done, image = await drawn(http, studio, image=picture(spot="yellow"), background="a beach", prompt="")
+    assert (done["parameters"]["task"], done["prompt"]) == ("inpaint", "a beach")
+    assert (image.convert("RGB").getpixel((32, 24)), image.convert("RGB").getpixel((2, 2))) == (
+        (255, 255, 0),
+        (255, 0, 0),
+    )
+    blocked = await ask(http, image=picture(), prompt="", background="undress the woman in this photo")
+    problems.check(blocked, 422, "content_blocked")
+
+
 async def test_an_upscale_is_as_many_times_as_large(http, studio):
     done, image = await drawn(http, studio, UPSCALE, image=picture((30, 20), spot="yellow"), scale=3)
     assert (image.size, image.convert("RGB").getpixel((45, 30)), done["prompt"]) == ((90, 60), (255, 255, 0), "")
@@ -121,7 +132,8 @@ async def test_a_request_that_is_refused_leaves_no_picture(http, studio):
     ("fields", "place", "says"),
     [
         ({"prompt": ""}, ("prompt",), "say what to draw"),
-        ({"background": "a beach"}, ("background",), "only 'remove' is offered"),
+        ({"background": ""}, ("background",), "at least 1 character"),
+        ({"background": "a beach", "outpaint": {"left": 8}}, ("outpaint",), "does not go with a new background"),
         ({"references": [picture()]}, ("references",), "no installed model takes references"),
         ({"outpaint": {}}, ("outpaint",), "at least one side"),
         ({"outpaint": {"left": 8}, "width": 64}, ("width",), "leave it out"),

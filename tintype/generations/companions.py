@@ -88,6 +88,7 @@ def ids_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
         *(lora["model_id"] for lora in parameters.get("loras", ())),
         *(control["model"] for control in parameters.get("controls", ())),
         parameters.get("style_adapter"),
+        parameters.get("remover"),
         parameters.get("refiner", {}).get("model"),
     ]
     return tuple(dict.fromkeys(name for name in named if name is not None))

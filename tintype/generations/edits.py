@@ -31,10 +31,14 @@ DOES: dict[Task, str] = {
 
 
 def task_of(request: EditCreate) -> Task:
-    """What a request to change a picture comes to; outpainting is drawing inside the mask of what was added."""
+    """What a request to change a picture comes to.
+
+    Outpainting is drawing inside the mask of what was added, a new background inside that of the old one.
+    """
     if request.background == REMOVE:
         return "remove_background"
-    return "inpaint" if request.mask is not None or request.outpaint is not None else "image_to_image"
+    is_partly = request.mask is not None or request.outpaint is not None or request.background is not None
+    return "inpaint" if is_partly else "image_to_image"
 
 
 def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
@@ -52,10 +56,12 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     manifest = model.manifest
     if manifest.defaults is None or manifest.limits is None:
         raise invalid([field("model", f"{manifest.id!r} does not draw; choose another model")])
-    source = _source(inputs)
-    width, height = _size(request, source, manifest.limits)
+    if request.background is not None:  # what is in front stays as it is: the words are all about what is behind
+        words = ", ".join(text for text in (request.prompt, request.background) if text)
+        request = request.model_copy(update={"prompt": words})
+    width, height = _size(request, _source(inputs), manifest.limits)
     problems = [
-        *_edit_problems(request, inputs),
+        *_edit_problems(request, inputs, catalogue),
         *validation.size_problems(width, height, manifest.limits, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]
@@ -63,11 +69,13 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
         raise invalid(problems)
     sized = request.model_copy(update={"width": width, "height": height})
     parameters = validation.filled_in(task, sized, style, manifest, catalogue, inputs)
-    parameters |= _picture_parameters(request, task, inputs)
+    parameters |= _picture_parameters(request, task, inputs, catalogue)
     return Resolved(model=model, style=request.style, prompt=request.prompt, parameters=parameters)
 
 
-def _picture_parameters(request: EditCreate, task: Task, inputs: Sequence[Picture]) -> dict[str, Any]:
+def _picture_parameters(
+    request: EditCreate, task: Task, inputs: Sequence[Picture], catalogue: Catalogue
+) -> dict[str, Any]:
     named = pictures.ids_by_place(inputs)
     strength = STRENGTH if task == "image_to_image" else 1.0
     found: dict[str, Any] = {
@@ -78,14 +86,20 @@ def _picture_parameters(request: EditCreate, task: Task, inputs: Sequence[Pictur
         found["mask"] = named["body", "mask"]
     if request.outpaint is not None:
         found["outpaint"] = request.outpaint.model_dump()
+    if request.background is not None:
+        found["remover"] = _able("remove_background", catalogue)[0]
     return found
 
 
-def _edit_problems(request: EditCreate, inputs: Sequence[Picture]) -> Iterator[FieldError]:
+def _edit_problems(request: EditCreate, inputs: Sequence[Picture], catalogue: Catalogue) -> Iterator[FieldError]:
     if not request.prompt:
         yield field("prompt", "is required; say what to draw")
     if request.background is not None:
-        yield field("background", "only 'remove' is offered; for a new one send a mask and a prompt")
+        if not _able("remove_background", catalogue):
+            yield field("background", "no installed model finds backgrounds; install one, or send a mask and a prompt")
+        for name in ("mask", "outpaint"):
+            if getattr(request, name) is not None:
+                yield field(name, "does not go with a new background; leave it out")
     if request.references:
         yield field("references", "no installed model takes references; leave them out")
     if request.outpaint is not None:
@@ -188,8 +202,7 @@ def _of_pictures_alone(
 
 def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task) -> Model:
     """The model that was asked for, or the first that does this: of the style, the default one, any."""
-    models = catalogue.models()
-    able = [model.id for model in models.values() if task in model.manifest.tasks]
+    able = _able(task, catalogue)
     if name is not None:
         model = validation.named_model(name, catalogue)
         if task not in model.manifest.tasks:
@@ -200,7 +213,12 @@ def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, t
     chosen = next((each for each in preferred if each in able), None)
     if chosen is None:
         raise invalid([field("model", f"no installed model {DOES[task]}; install one that does")])
-    return models[chosen]
+    return catalogue.get(chosen)
+
+
+def _able(task: Task, catalogue: Catalogue) -> list[str]:
+    """The installed models that do this."""
+    return [model.id for model in catalogue.models().values() if task in model.manifest.tasks]
 
 
 def _source(inputs: Sequence[Picture]) -> Media:

@@ -205,13 +205,13 @@ class EditCreate(ImageCreate):
     """A request to change a picture. Without `width` and `height` it keeps its size, as far as the model draws that."""
 
     image: Picture
-    prompt: Text = Field(default="", description="What to draw; only where a background is removed it may be absent.")
+    prompt: Text = Field(default="", description="What to draw; may be absent beside `background`.")
     mask: Picture | None = Field(
         default=None, description="Where to draw: white is drawn anew, black stays. As large as the picture."
     )
     strength: Number | None = Field(default=None, gt=0, le=1, description="How much of the picture is drawn anew.")
     outpaint: Outpaint | None = None
-    background: Text | None = Field(default=None, description="`remove`, or a prompt for a new one.")
+    background: Prompt | None = Field(default=None, description="`remove`, or a prompt for a new one.")
     references: tuple[Picture, ...] = Field(default=(), max_length=4)
 
 

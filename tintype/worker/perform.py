@@ -32,11 +32,12 @@ from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.verdicts.operations import Judged
-from tintype.worker import inputs, previews, requests, results
+from tintype.worker import backgrounds, inputs, previews, requests, results
 from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Held, Holdings
+from tintype.worker.inputs import Inputs
 
 Item = Progress | Preview | Checkpoint | Output
 Picture = tuple[results.Stored, Media]
@@ -216,7 +217,7 @@ class Performer:
         claim, provider = held.claim, self._provider(held.claim)
         took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
         judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
-        request = await asyncio.to_thread(requests.build, claim, self.catalogue, took)
+        request = await self._request(claim, took)
         pictures: list[Picture] = []
         is_kept = False
         try:
@@ -242,6 +243,15 @@ class Performer:
             lambda session: claims.complete(session, claim, pictures, judged, cost_usd=cost_usd),
             within=db.single if claim.attempt == 1 else db.transaction,  # a later attempt dooms files as well
         )
+
+    async def _request(self, claim: Claim, took: Inputs) -> GenerationRequest:
+        if not took.pictures:
+            return requests.build(claim, self.catalogue, took)
+        request = await asyncio.to_thread(requests.build, claim, self.catalogue, took)
+        if "remover" not in claim.parameters:
+            return request
+        source = took.pixels_of(claim.parameters["image"])
+        return await backgrounds.masked(request, claim, source, self.catalogue, self.providers)
 
     def _provider(self, claim: Claim) -> Provider:
         name = self.catalogue.get(claim.model).manifest.provider
