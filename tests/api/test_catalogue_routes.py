@@ -22,7 +22,7 @@ async def test_the_installed_models_are_listed_with_what_they_allow(http):
 
 
 async def test_models_can_be_filtered_by_kind_and_task(http):
-    for query, is_there in [("kind=checkpoint", True), ("kind=lora", False), ("task=upscale", False)]:
+    for query, is_there in [("kind=checkpoint", True), ("kind=lora", False), ("task=text_to_video", False)]:
         ids = [model["id"] for model in (await http.get(f"/api/models?{query}")).json()["items"]]
         assert ("scripted" in ids) is is_there, query
 

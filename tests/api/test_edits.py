@@ -170,9 +170,9 @@ async def test_a_picture_that_is_not_there_or_no_picture_is_named(http):
 
 async def test_a_model_that_does_not_do_it_says_which_does(http):
     answer = await ask(http, model="sketch", image=picture(), background="remove")
-    problems.check_field(answer, "model", says="send 'scripted'")
+    problems.check_field(answer, "model", says="'scripted'")
     answer = await ask(http, UPSCALE, model="sketch", image=picture())
-    problems.check_field(answer, "model", says="enlarges pictures; send 'scripted'")
+    problems.check_field(answer, "model", says="none that enlarges pictures; send ")
 
 
 async def test_a_picture_cannot_vanish_under_a_generation_that_draws_from_it(http, studio):
