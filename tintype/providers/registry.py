@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
 from tintype import logs
-from tintype.providers.contract import Provider
+from tintype.providers.contract import Provider, ProviderError
 
 GROUP = "tintype.providers"
 
@@ -19,6 +19,17 @@ class Providers:
 
     ready: Mapping[str, Provider]
     broken: Mapping[str, str]
+
+    def get(self, name: str) -> Provider:
+        """The provider `name`.
+
+        Raises:
+            ProviderError: it is not installed, or broken; says why.
+        """
+        if name not in self.ready:
+            reason = self.broken.get(name, "it is not installed")
+            raise ProviderError(f"provider {name!r} cannot be used: {reason}", code="provider_missing", retryable=False)
+        return self.ready[name]
 
 
 def names() -> dict[str, EntryPoint]:

@@ -26,11 +26,7 @@ async def masked(
         ProviderError: the model that removes backgrounds cannot be used, or gave no background.
     """
     remover = catalogue.get(claim.parameters["remover"])
-    provider = providers.ready.get(remover.manifest.provider)
-    if provider is None:
-        reason = providers.broken.get(remover.manifest.provider, "it is not installed")
-        detail = f"provider {remover.manifest.provider!r} cannot be used: {reason}"
-        raise ProviderError(detail, code="provider_missing", retryable=False)
+    provider = providers.get(remover.manifest.provider)
     height, width = source.shape[:2]
     removal = GenerationRequest(
         id=f"{request.id}-background",

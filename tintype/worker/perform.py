@@ -214,7 +214,8 @@ class Performer:
             await self._failed(held, code="internal_error", message=message, retryable=False)
 
     async def _generate_and_store(self, held: Held) -> None:
-        claim, provider = held.claim, self._provider(held.claim)
+        claim = held.claim
+        provider = self.providers.get(self.catalogue.get(claim.model).manifest.provider)
         took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
         judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
         request = await self._request(claim, took)
@@ -252,14 +253,6 @@ class Performer:
             return request
         source = took.pixels_of(claim.parameters["image"])
         return await backgrounds.masked(request, claim, source, self.catalogue, self.providers)
-
-    def _provider(self, claim: Claim) -> Provider:
-        name = self.catalogue.get(claim.model).manifest.provider
-        provider = self.providers.ready.get(name)
-        if provider is None:
-            reason = self.providers.broken.get(name, "it is not installed")
-            raise ProviderError(f"provider {name!r} cannot be used: {reason}", code="provider_missing", retryable=False)
-        return provider
 
     async def _outputs(
         self, held: Held, provider: Provider, request: GenerationRequest, known: Lineage
