@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 
+from tests import processes
 from tests.conftest import on_both_kinds
 from tests.faults.ledger import Ledger, files_in, require_legal, until
 
@@ -17,7 +18,7 @@ def steps(studio, generation_id: str) -> list[float]:
 @on_both_kinds
 async def test_a_waiting_generation_is_cancelled_at_once_and_never_runs(calm_studio, steps_noted):
     book = Ledger(calm_studio)
-    busy = [await book.ask(ends=["cancelled"], **SLOW) for _ in range(8)]
+    busy = [await book.ask(ends=["cancelled"], **SLOW) for _ in range(2 * processes.HELD)]
     waiting = await book.ask(ends=["cancelled"])
     answer = await calm_studio.http.post(f"/api/generate/{waiting}/cancel")
     assert (answer.status_code, answer.json()["status"]) == (200, "cancelled")

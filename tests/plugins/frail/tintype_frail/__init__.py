@@ -16,7 +16,8 @@ from tintype.engine import provider
 def create() -> provider.EngineProvider:
     """The engine, in whose thread every call of torch passes the frail device."""
     engine = provider.create()
-    engine._thread.submit(_enter, Path(os.environ["FRAIL_DEVICE"])).add_done_callback(lambda entered: entered.result())
+    orders = Path(os.environ["FRAIL_DEVICE"])
+    engine._runner.add_done_callback(lambda ready: ready.result()._inbox.put(lambda: _enter(orders)))
     return engine
 
 
@@ -30,7 +31,8 @@ def _enter(orders: Path) -> None:
         def __torch_function__(
             self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping | None = None
         ) -> Any:
-            if function is torch.nn.functional.scaled_dot_product_attention or function is torch.Tensor.to:
+            is_move = function is torch.Tensor.to and args[0].ndim > 1  # of weights, not of a sampler's few numbers
+            if is_move or function is torch.nn.functional.scaled_dot_product_attention:
                 self._touch()
             return function(*args, **(kwargs or {}))
 
