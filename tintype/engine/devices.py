@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,6 +63,12 @@ def _require(name: str) -> None:
     # What torch raises depends on the device it lacks: a driver's fault, a build without CUDA, an unknown back end.
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise DeviceMissingError(name, str(error).splitlines()[0]) from error
+
+
+def numbers(values: Sequence[float], name: str, *, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """A tensor of a few numbers on the device `name`, without waiting for what the device has still to compute."""
+    is_cuda = name.startswith("cuda")
+    return torch.tensor(values, dtype=dtype, pin_memory=is_cuda).to(name, non_blocking=is_cuda)
 
 
 def choose_threads(configured: int, step: Callable[[], object]) -> int:

@@ -17,12 +17,19 @@ from torch import Tensor
 from tintype.engine.devices import Device
 from tintype.engine.samplers.rows import Sampled
 from tintype.engine.scheduling.values import Phase
-from tintype.providers.contract import GenerationRequest
+from tintype.providers.contract import GenerationRequest, ProviderError
 
 Words = Mapping[str, Tensor]
 """What a network reads beside the sample, by the names of its arguments; every tensor's first dimension is 1."""
 
 NOTHING: Words = {}
+
+
+class RequestUnsuitableError(ProviderError):
+    """The model cannot do what is asked for; the sentence says what to change."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="request_unsuitable", retryable=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +44,8 @@ class Adapter:
 class Steering:
     """A control at work: the network it goes through, its picture [1, 3, height, width] in 0 to 1, its strength.
 
-    It acts while the share of steps done is from `start` up to `end`.
+    It acts on the evaluations that lie, as shares of all, between `start` and `end`. `features` is what a network made
+    of the picture that reads it only once.
     """
 
     network: str
@@ -45,6 +53,7 @@ class Steering:
     strength: float
     start: float = 0.0
     end: float = 1.0
+    features: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +118,7 @@ class Outline(Protocol):
         """The stretches of work of each picture of the request, in order.
 
         Raises:
-            ProviderError: the model cannot do what is asked for; says what to leave out.
+            RequestUnsuitableError: the model cannot do what is asked for.
         """
         ...
 

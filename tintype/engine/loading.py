@@ -2,18 +2,22 @@
 
 import importlib
 import json
+import threading
 from pathlib import Path
 from typing import Any, cast
 
 import diffusers
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from tintype.engine import faults
 from tintype.providers.contract import ProviderError
 
 LIBRARIES = frozenset({"diffusers", "transformers"})
 """Classes come from here only; a folder never brings code of its own."""
+ONE_AT_A_TIME = threading.Lock()
+"""While they load, both libraries change for the whole process how modules are made."""
 
 
 class ModelBrokenError(ProviderError):
@@ -24,29 +28,54 @@ class ModelBrokenError(ProviderError):
 
 
 def components(
-    folder: Path, *, dtype: torch.dtype, device: str, precise: frozenset[str] = frozenset()
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: str,
+    precise: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
 ) -> dict[str, Any]:
     """Every component by its name in `model_index.json`; networks in evaluation mode on `device` as `dtype`.
 
-    Those named in `precise` are kept in float32.
+    Those named in `precise` are kept in float32. `only` these are loaded, as far as they are there.
 
     Raises:
         ModelBrokenError: a file is missing or damaged, or a class is not one of diffusers or transformers.
         OutOfMemoryError: the device's memory does not suffice.
         DeviceBrokenError: the device failed.
     """
-    _quieten()
+    quieten()
     try:
         index = json.loads((folder / "model_index.json").read_text())
-        listed = {name: entry for name, entry in index.items() if isinstance(entry, list)}
-        with faults.named(device):
+        named = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
+        listed = {name: entry for name, entry in named.items() if only is None or name in only}
+        with ONE_AT_A_TIME, faults.named(device):
             return {
                 name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
                 for name, entry in listed.items()
             }
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelBrokenError(
             f"the model in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"
+        ) from error
+
+
+def network(folder: Path, class_name: str, *, dtype: torch.dtype, device: str) -> Any:
+    """The network that lies alone in a folder, in evaluation mode on `device` as `dtype`; a class of either library.
+
+    Raises:
+        ModelBrokenError: a file is missing or damaged.
+        OutOfMemoryError: the device's memory does not suffice.
+        DeviceBrokenError: the device failed.
+    """
+    quieten()
+    kind: Any = getattr(diffusers, class_name, None) or getattr(transformers, class_name)
+    try:
+        with ONE_AT_A_TIME, faults.named(device):
+            return _network(kind, folder, dtype, device)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelBrokenError(
+            f"the {class_name} in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"
         ) from error
 
 
@@ -65,7 +94,7 @@ def config(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", values)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Their hints and progress bars are for people at a terminal; errors are raised all the same."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -82,6 +111,10 @@ def _component(folder: Path, entry: list[str], dtype: torch.dtype, device: str) 
     kind: Any = getattr(importlib.import_module(library), class_name)
     if not issubclass(cast("type", kind), torch.nn.Module):
         return kind.from_pretrained(folder, local_files_only=True)
-    argument = "torch_dtype" if library == "diffusers" else "dtype"
+    return _network(kind, folder, dtype, device)
+
+
+def _network(kind: Any, folder: Path, dtype: torch.dtype, device: str) -> Any:
+    argument = "torch_dtype" if kind.__module__.startswith("diffusers.") else "dtype"
     module = kind.from_pretrained(folder, local_files_only=True, use_safetensors=True, **{argument: dtype})
     return module.eval().requires_grad_(requires_grad=False).to(device)

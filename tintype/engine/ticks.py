@@ -31,8 +31,8 @@ def lines(drawings: Sequence[Drawing]) -> list[Line]:
 
 def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
     sampled = drawing.sampled
-    done = sampled.evaluation / sampled.plan.evaluations
-    steering = tuple(each for each in drawing.steering if each.start <= done < each.end)
+    begun, over = (at / sampled.plan.evaluations for at in (sampled.evaluation, sampled.evaluation + 1))
+    steering = tuple(each for each in drawing.steering if each.start <= begun and over <= each.end)
     readings = [drawing.words] if drawing.without_words is None else [drawing.without_words, drawing.words]
     return [
         Line(

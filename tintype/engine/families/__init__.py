@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from tintype.engine.family import Outline
     from tintype.providers.contract import ModelFiles
 
-NAMES = ("sketch",)
+NAMES = ("flux", "flux2_klein", "qwen_image", "sdxl", "sketch", "stable_diffusion", "z_image")
 
 
 def outline(files: "ModelFiles") -> "Outline":

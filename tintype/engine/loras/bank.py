@@ -93,6 +93,16 @@ class Bank:
         """Whether these can be at work in one batch."""
         return len(set(names)) <= self._slots
 
+    def divide(self, lines: Sequence[Line]) -> list[list[Line]]:
+        """The lines in order, cut wherever one more would bring more LoRAs than can be held; mostly all in one."""
+        divided: list[list[Line]] = [[]]
+        for line in lines:
+            names = {each.name for other in (*divided[-1], line) for each in other.adapters if each.weight}
+            if divided[-1] and not self.can_hold(names):
+                divided.append([])
+            divided[-1].append(line)
+        return divided
+
     def use(self, lines: Sequence[Line]) -> int:
         """Let the next evaluations of the network be over these lines; gives the depth, 0 without any LoRA.
 

@@ -1,0 +1,115 @@
+"""Pictures that steer a UNet: ControlNets, which look at every step, and T2I-Adapters, which look once.
+
+Both add to what the UNet has in its blocks. In a batch, only the lines that want a network go through it; what comes
+out is added to their places and zeros to all others, which changes nothing there.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tintype.engine import control_drawings, devices
+from tintype.engine.control_networks import ControlNetworks
+from tintype.engine.devices import Device
+from tintype.engine.family import Line, Steering, Words
+from tintype.providers.contract import GenerationRequest
+
+NETWORKS = ("ControlNetModel", "T2IAdapter")
+
+
+class Controls:
+    """The steering networks of one model, loaded when they are first asked for."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._networks = ControlNetworks(NETWORKS, device)
+
+    @torch.inference_mode()
+    def prepare(self, request: GenerationRequest, width: int, height: int) -> tuple[Steering, ...]:
+        """The controls of a request in the size of the picture.
+
+        Raises:
+            ModelBrokenError: a network cannot be loaded.
+            ControlNotReadyError: a control is a photograph, and not of a kind that is drawn here.
+        """
+        found: list[Steering] = []
+        for control in request.controls:
+            drawing = torch.from_numpy(control_drawings.draw(control, width, height)).to(self._device.name)
+            network = self._networks.take_in(control.model)
+            picture = drawing.permute(2, 0, 1)[None].float() / 255
+            found.append(
+                Steering(
+                    network=control.model.id,
+                    picture=picture,
+                    strength=control.strength,
+                    start=control.start,
+                    end=control.end,
+                    features=self._look_once(network, picture),
+                )
+            )
+        return tuple(found)
+
+    def residuals(self, lines: Sequence[Line], sample: Tensor, timesteps: Tensor, words: Words) -> dict[str, Any]:
+        """What the UNet is to add, as its arguments, none where nothing steers.
+
+        `sample` and each of `words` have one row for each line.
+        """
+        down: list[Tensor] | None = None
+        features: list[Tensor] | None = None
+        for name in dict.fromkeys(each.network for line in lines for each in line.steering):
+            wanting = [(row, each) for row, line in enumerate(lines) for each in line.steering if each.network == name]
+            rows = devices.numbers([row for row, _ in wanting], self._device.name, dtype=torch.int64)
+            strengths = devices.numbers([each.strength for _, each in wanting], self._device.name, dtype=sample.dtype)
+            add = partial(_scatter, rows=rows, strengths=strengths[:, None, None, None], lines=len(lines))
+            if wanting[0][1].features:
+                each_level = zip(*(each.features for _, each in wanting), strict=True)
+                features = add(features, [torch.cat(level) for level in each_level])
+            else:
+                pictures = torch.cat([each.picture for _, each in wanting]).to(sample.dtype)
+                down = add(down, self._look(name, rows, pictures, sample, timesteps, words))
+        return _arguments(down, features)
+
+    def offload(self) -> None:
+        """Let go of every network; each is loaded again when it is needed."""
+        self._networks.forget()
+
+    def _look(
+        self, name: str, rows: Tensor, pictures: Tensor, sample: Tensor, timesteps: Tensor, words: Words
+    ) -> list[Tensor]:
+        conditions = {key: words[key][rows] for key in ("text_embeds", "time_ids") if key in words}
+        down, middle = self._networks.get(name)(
+            sample[rows],
+            timesteps[rows],
+            encoder_hidden_states=words["encoder_hidden_states"][rows],
+            controlnet_cond=pictures,
+            added_cond_kwargs=conditions or None,
+            return_dict=False,
+        )
+        return [*down, middle]
+
+    def _look_once(self, network: Any, picture: Tensor) -> tuple[Tensor, ...]:
+        if network.config["_class_name"] != "T2IAdapter":
+            return ()
+        channels: int = network.config["in_channels"]
+        return tuple(network(picture[:, :channels].to(self._device.dtype)))
+
+
+def _scatter(
+    sums: list[Tensor] | None, found: Sequence[Tensor], *, rows: Tensor, strengths: Tensor, lines: int
+) -> list[Tensor]:
+    """`found`, each times its strength, added to the rows it belongs to."""
+    sums = sums or [level.new_zeros(lines, *level.shape[1:]) for level in found]
+    return [total.index_add(0, rows, level * strengths) for total, level in zip(sums, found, strict=True)]
+
+
+def _arguments(down: list[Tensor] | None, features: list[Tensor] | None) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    if down is not None:
+        arguments["down_block_additional_residuals"] = tuple(down[:-1])
+        arguments["mid_block_additional_residual"] = down[-1]
+    if features is not None:
+        arguments["down_intrablock_additional_residuals"] = features
+    return arguments
