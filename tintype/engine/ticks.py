@@ -5,34 +5,73 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tintype.engine.family import Drawing, Line, Loaded
+from tintype.engine.family import Drawing, Line, Loaded, Tiling
 from tintype.engine.samplers import rows
 
 
 @torch.inference_mode()
 def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> None:
-    """Take one evaluation of every drawing's sampler; all share the model and the shape of their latents.
+    """Take one evaluation of every drawing's sampler; all share the model and the shape of their lines' samples.
 
     The batch is filled up to `padded_lines` with copies of its last line, so that a network that computes a little
     differently for every batch size always meets the same one.
     """
     made = lines(drawings)
+    if not made:
+        return
     predictions = model.predict([*made, *[made[-1]] * (padded_lines - len(made))])
-    rows.advance([drawing.sampled for drawing in drawings], _guided(model, drawings, predictions))
-    for drawing in drawings:
+    at_once: list[tuple[Drawing, Tensor]] = []
+    for drawing, prediction in zip(drawings, _guided(model, drawings, predictions), strict=True):
+        if drawing.tiling is None:
+            at_once.append((drawing, prediction))
+        elif (whole := _lay(drawing.tiling, prediction)) is not None:
+            height, width = drawing.sampled.latents.shape[-2:]
+            rows.advance([drawing.sampled], whole[..., :height, :width])
+    if at_once:
+        rows.advance([drawing.sampled for drawing, _ in at_once], torch.cat([each for _, each in at_once]))
+    for drawing, _ in at_once:
         _blend(drawing)
 
 
 def lines(drawings: Sequence[Drawing]) -> list[Line]:
     """The lines of one evaluation: of each drawing, without words where it is guided, and with them."""
-    samples, _ = rows.look([drawing.sampled for drawing in drawings])
-    return [line for index, drawing in enumerate(drawings) for line in _lines(drawing, samples[index : index + 1])]
+    wanting = [drawing for drawing in drawings if not drawing.is_apart]
+    return [
+        line for drawing, sample in zip(wanting, _samples(wanting), strict=True) for line in _lines(drawing, sample)
+    ]
+
+
+def _samples(drawings: Sequence[Drawing]) -> list[Tensor]:
+    """What the network sees of each drawing next: [1, ...]."""
+    whole = [drawing.sampled for drawing in drawings if drawing.tiling is None]
+    seen = iter(rows.look(whole)[0].split(1) if whole else ())
+    return [next(seen) if drawing.tiling is None else _cut(drawing, drawing.tiling) for drawing in drawings]
+
+
+def _cut(drawing: Drawing, tiling: Tiling) -> Tensor:
+    seen = rows.look([drawing.sampled])[0] if tiling.seen is None else tiling.seen
+    return tiling.grid.cut(seen, tiling.at)
+
+
+def _lay(tiling: Tiling, prediction: Tensor) -> Tensor | None:
+    """The whole prediction once its last tile is there."""
+    grid = tiling.made_grid
+    if tiling.made is None:
+        tiling.made = prediction.new_zeros(*prediction.shape[:-2], grid.down.whole, grid.across.whole)
+    grid.lay(tiling.made, tiling.at, prediction)
+    tiling.at += 1
+    if tiling.at < len(grid):
+        return None
+    whole, tiling.made, tiling.at = tiling.made, None, 0
+    return whole
 
 
 def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
     sampled = drawing.sampled
     done = sampled.evaluation / sampled.plan.evaluations
     steering = tuple(each for each in drawing.steering if each.start <= done < each.end)
+    tiling = drawing.tiling
+    beside = tiling.besides[tiling.at] if tiling is not None and tiling.besides else drawing.beside
     readings = [drawing.words] if drawing.without_words is None else [drawing.without_words, drawing.words]
     return [
         Line(
@@ -40,7 +79,7 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
             timestep=sampled.plan.timesteps[sampled.evaluation],
             words=words,
             guidance_scale=drawing.guidance_scale,
-            beside=drawing.beside,
+            beside=beside,
             style=drawing.style,
             steering=steering,
             adapters=drawing.adapters,
@@ -49,7 +88,7 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
     ]
 
 
-def _guided(model: Loaded, drawings: Sequence[Drawing], predictions: Tensor) -> Tensor:
+def _guided(model: Loaded, drawings: Sequence[Drawing], predictions: Tensor) -> list[Tensor]:
     guided: list[Tensor] = []
     at = 0
     for drawing in drawings:
@@ -60,7 +99,7 @@ def _guided(model: Loaded, drawings: Sequence[Drawing], predictions: Tensor) -> 
             without_words, with_words = predictions[at : at + 1], predictions[at + 1 : at + 2]
             guided.append(model.guide(without_words, with_words, drawing.guidance_scale))
             at += 2
-    return torch.cat(guided)
+    return guided
 
 
 def _blend(drawing: Drawing) -> None:

@@ -7,7 +7,10 @@ if TYPE_CHECKING:
     from tintype.engine.family import Outline
     from tintype.providers.contract import ModelFiles
 
-NAMES = ("sketch",)
+NAMES = ("background", "rrdb", "sketch")
+
+UNGUIDED = ("background", "rrdb")
+"""Those that make a picture of another one alone. All others draw from words."""
 
 
 def outline(files: "ModelFiles") -> "Outline":
