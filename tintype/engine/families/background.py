@@ -180,15 +180,15 @@ def _prepared(pixels: NDArray[np.uint8], reading: Reading) -> NDArray[np.float32
     """The picture as the network takes it: float32 [1, 3, height, width]."""
     resized = Image.fromarray(pixels).resize((reading.width, reading.height), Image.Resampling.BILINEAR)
     shares = np.asarray(resized, np.float32) / 255
-    standing = (shares - np.float32(reading.mean)) / np.float32(reading.std)
-    return np.ascontiguousarray(standing.transpose(2, 0, 1)[None])
+    standing = (shares - np.array(reading.mean, np.float32)) / np.array(reading.std, np.float32)
+    return np.ascontiguousarray(standing.transpose(2, 0, 1)[None], np.float32)
 
 
 def _shares(found: NDArray[np.float32], answers: Answers) -> NDArray[np.float32]:
     """How much of each pixel is foreground, 0 to 1."""
     if answers == "logits":
-        return 1 / (1 + np.exp(-found.clip(-60, 60)))
+        return (1 / (1 + np.exp(-found.clip(-60, 60)))).astype(np.float32)
     least, most = float(found.min()), float(found.max())
     if answers == "stretched" and most - least >= LEAST_SPAN:
         found = (found - least) / (most - least)
-    return found.clip(0, 1)
+    return found.clip(0, 1).astype(np.float32)
