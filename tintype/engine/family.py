@@ -82,9 +82,10 @@ class Blend:
 class Tiling:
     """A sample larger than the network takes: an evaluation is made of its tiles, one in each tick.
 
-    `grid` says where they are cut, from the sample or from `seen` where that is there, and `made_grid` where the
-    predictions lie in `made`, the whole prediction, of which as much is used as the sample is large. Tile `at` is next.
-    `besides` holds what `Drawing.beside` is to each tile, and nothing where there is none.
+    `grid` says where they are cut: from the sample, or from `seen` where that is there, and then the prediction is no
+    step of a sampler but the picture. `made_grid` says where predictions lie in `made`, the whole of them, of which as
+    much is used as the sample is large. `besides` holds what `Drawing.beside` is to each tile, nothing where there is
+    none. Tile `at` is next.
     """
 
     grid: Grid

@@ -20,16 +20,15 @@ def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> Non
     if not made:
         return
     predictions = model.predict([*made, *[made[-1]] * (padded_lines - len(made))])
-    at_once: list[tuple[Drawing, Tensor]] = []
-    for drawing, prediction in zip(drawings, _guided(model, drawings, predictions), strict=True):
-        if drawing.tiling is None:
-            at_once.append((drawing, prediction))
-        elif (whole := _lay(drawing.tiling, prediction)) is not None:
-            height, width = drawing.sampled.latents.shape[-2:]
-            rows.advance([drawing.sampled], whole[..., :height, :width])
-    if at_once:
-        rows.advance([drawing.sampled for drawing, _ in at_once], torch.cat([each for _, each in at_once]))
-    for drawing, _ in at_once:
+    guided = _guided(model, drawings, predictions)
+    whole = [drawing for drawing in drawings if drawing.tiling is None]
+    _make_room(drawings, guided)  # all of it at once: a tick that fails for want of memory has changed nothing
+    if whole:
+        together = [each for drawing, each in zip(drawings, guided, strict=True) if drawing.tiling is None]
+        rows.advance([drawing.sampled for drawing in whole], torch.cat(together))
+    for drawing, prediction in zip(drawings, guided, strict=True):
+        if drawing.tiling is not None:
+            _lay(drawing, drawing.tiling, prediction)
         _blend(drawing)
 
 
@@ -53,17 +52,26 @@ def _cut(drawing: Drawing, tiling: Tiling) -> Tensor:
     return tiling.grid.cut(seen, tiling.at)
 
 
-def _lay(tiling: Tiling, prediction: Tensor) -> Tensor | None:
-    """The whole prediction once its last tile is there."""
-    grid = tiling.made_grid
-    if tiling.made is None:
-        tiling.made = prediction.new_zeros(*prediction.shape[:-2], grid.down.whole, grid.across.whole)
-    grid.lay(tiling.made, tiling.at, prediction)
+def _make_room(drawings: Sequence[Drawing], predictions: Sequence[Tensor]) -> None:
+    for drawing, prediction in zip(drawings, predictions, strict=True):
+        if (tiling := drawing.tiling) is not None and tiling.made is None:
+            grid = tiling.made_grid
+            tiling.made = prediction.new_zeros(*prediction.shape[:-2], grid.down.whole, grid.across.whole)
+
+
+def _lay(drawing: Drawing, tiling: Tiling, prediction: Tensor) -> None:
+    """Lay a tile's prediction to the others, and with the last one, take the whole."""
+    assert tiling.made is not None
+    tiling.made_grid.lay(tiling.made, tiling.at, prediction)
     tiling.at += 1
-    if tiling.at < len(grid):
-        return None
-    whole, tiling.made, tiling.at = tiling.made, None, 0
-    return whole
+    if tiling.at < len(tiling.grid):
+        return
+    height, width = drawing.sampled.latents.shape[-2:]
+    made, tiling.made, tiling.at = tiling.made[..., :height, :width], None, 0
+    if tiling.seen is None:
+        rows.advance([drawing.sampled], made)
+    else:
+        rows.take(drawing.sampled, made)
 
 
 def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:

@@ -29,8 +29,8 @@ SIDE = 256
 OVERLAP = 48
 MARGIN = 16
 """What is left out at the inner borders of tiles: what lies further away hardly changes a pixel."""
-CANVASES = 4
-"""Copies of the whole picture that are there at once when its last tile is done."""
+CANVASES = 3
+"""Copies of the whole picture, at most: as it is made, and as it is brought to bytes."""
 
 Size = tuple[int, int]
 
