@@ -78,8 +78,6 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
     sampled = drawing.sampled
     done = sampled.evaluation / sampled.plan.evaluations
     steering = tuple(each for each in drawing.steering if each.start <= done < each.end)
-    tiling = drawing.tiling
-    beside = tiling.besides[tiling.at] if tiling is not None and tiling.besides else drawing.beside
     readings = [drawing.words] if drawing.without_words is None else [drawing.without_words, drawing.words]
     return [
         Line(
@@ -87,13 +85,18 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
             timestep=sampled.plan.timesteps[sampled.evaluation],
             words=words,
             guidance_scale=drawing.guidance_scale,
-            beside=beside,
+            beside=_beside(drawing),
             style=drawing.style,
             steering=steering,
             adapters=drawing.adapters,
         )
         for words in readings
     ]
+
+
+def _beside(drawing: Drawing) -> Tensor | None:
+    tiling = drawing.tiling
+    return drawing.beside if tiling is None or not tiling.besides else tiling.besides[tiling.at]
 
 
 def _guided(model: Loaded, drawings: Sequence[Drawing], predictions: Tensor) -> list[Tensor]:
