@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.engine.engines import Asked, Engine, request
 from tintype.engine import loading
 from tintype.engine.families import background
-from tintype.engine.family import Drawing
+from tintype.engine.family import Drawing, RequestUnsuitableError
 from tintype.engine.onnx_network import NetworkFailedError, OnnxNetwork
 from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress
 
@@ -123,7 +123,7 @@ def test_a_network_that_thinks_long_keeps_no_picture_waiting(
 
 
 def test_a_remover_draws_nothing(tmp_path: Path, engine: Engine):
-    with pytest.raises(background.RemovesOnlyError, match="only removes backgrounds"):
+    with pytest.raises(RequestUnsuitableError, match="only removes backgrounds"):
         engine.draw(request(model=install(tmp_path)))
 
 

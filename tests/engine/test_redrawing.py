@@ -8,11 +8,11 @@ import torch
 
 from tests.engine import upscalers
 from tests.engine.engines import SKETCH, Engine, request
+from tests.engine.test_runner import Fault
 from tests.engine.test_upscaling import enlarging, steps, worst
 from tintype.engine import pictures, redrawing, ticks, tiles
 from tintype.engine.families import sketch
-from tintype.engine.family import Drawing, Line, Tiling
-from tintype.engine.redrawing import RedrawingUnsuitableError
+from tintype.engine.family import Drawing, Line, RequestUnsuitableError, Tiling
 from tintype.engine.samplers import rows
 from tintype.engine.samplers.plan import ONCE
 from tintype.providers.contract import GenerationRequest, Progress
@@ -74,6 +74,24 @@ def test_what_is_said_of_places_that_tiles_share_changes_evenly_from_one_to_the_
     found = drawing.sampled.latents[0, 0]
     assert found.max() - found.min() > 9
     assert max(found.diff(dim=0).abs().max(), found.diff(dim=1).abs().max()) <= 10 / 32 + 1e-4
+
+
+@pytest.mark.parametrize("at", [1, 3, 6])
+def test_running_out_of_memory_once_costs_no_tile(
+    engine: Engine, circle: np.ndarray, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    wanted = enlarging(SKETCH, circle, 2, strength=0.3, **DRAWN)
+    alone = engine.draw(wanted)[0].pixels
+    monkeypatch.setattr(sketch.Sketch, "predict", Fault(sketch.Sketch.predict, torch.OutOfMemoryError(), {at}))
+    assert np.array_equal(engine.draw(wanted)[0].pixels, alone)
+
+
+def test_an_enlargement_that_is_withdrawn_ends_between_two_tiles(engine: Engine, circle: np.ndarray):
+    asked = engine.ask(enlarging(SKETCH, circle, 2, strength=0.9, **{**DRAWN, "steps": 100}))
+    asked.until_step(2)
+    engine.runner.withdraw(asked.job)
+    assert asked.end().error is None
+    assert steps(asked)[-1] < 90
 
 
 def test_a_tile_shares_evaluations_with_other_peoples_pictures(
@@ -139,5 +157,5 @@ def test_a_request_that_says_nothing_of_drawing_is_drawn_over_a_little(engine: E
 )
 def test_what_does_not_go_with_enlarging_is_refused(engine: Engine, circle: np.ndarray, changes: dict, what: str):
     wanted = enlarging(SKETCH, circle, 2, **DRAWN)
-    with pytest.raises(RedrawingUnsuitableError, match=what):
+    with pytest.raises(RequestUnsuitableError, match=what):
         engine.draw(GenerationRequest(**{**vars(wanted), **changes}))

@@ -16,6 +16,7 @@ from tintype.engine import pictures
 from tintype.engine.enlarging import files as weights_files
 from tintype.engine.enlarging.foreign import ArchitectureUnknownError
 from tintype.engine.families import rrdb
+from tintype.engine.family import RequestUnsuitableError
 from tintype.engine.loading import ModelBrokenError
 from tintype.providers.contract import GenerationRequest, ModelFiles, Progress
 
@@ -141,7 +142,7 @@ def test_a_network_that_only_cleans_keeps_the_size_or_is_resampled(tmp_path: Pat
 
 def test_an_upscaler_draws_nothing_from_words(tmp_path: Path, engine: Engine):
     model = upscalers.install(tmp_path, upscalers.dense(), "words")
-    with pytest.raises(rrdb.EnlargesOnlyError, match="only enlarges pictures"):
+    with pytest.raises(RequestUnsuitableError, match="only enlarges pictures"):
         engine.draw(request(model=model))
 
 

@@ -18,12 +18,19 @@ from tintype.engine.devices import Device
 from tintype.engine.samplers.rows import Sampled
 from tintype.engine.scheduling.values import Phase
 from tintype.engine.tiles import Grid
-from tintype.providers.contract import GenerationRequest
+from tintype.providers.contract import GenerationRequest, ProviderError
 
 Words = Mapping[str, Tensor]
 """What a network reads beside the sample, by the names of its arguments; every tensor's first dimension is 1."""
 
 NOTHING: Words = {}
+
+
+class RequestUnsuitableError(ProviderError):
+    """The model cannot do what is asked for; the sentence says what to change."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, code="request_unsuitable", retryable=False)
 
 
 @dataclass(frozen=True, kw_only=True)

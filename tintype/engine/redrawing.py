@@ -17,11 +17,11 @@ from torch import Tensor
 from tintype.engine import family, pictures, tiles
 from tintype.engine.devices import Device
 from tintype.engine.families import rrdb
-from tintype.engine.family import Drawing, Line, Tiling
+from tintype.engine.family import Drawing, Line, RequestUnsuitableError, Tiling
 from tintype.engine.samplers import rows
 from tintype.engine.scheduling.values import Phase
 from tintype.engine.tiles import Grid
-from tintype.providers.contract import GenerationRequest, ProviderError
+from tintype.providers.contract import GenerationRequest
 
 UPSCALER = "upscaler"
 """The companion that enlarges the picture before it is drawn over; else it is resampled."""
@@ -34,15 +34,6 @@ SHARED = 4
 
 
 SEEDS = 2**63
-
-
-class RedrawingUnsuitableError(ProviderError):
-    """The request asks for what does not go with enlarging."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(
-            f"enlarging a picture does not go with {what}; leave that out", code="request_unsuitable", retryable=False
-        )
 
 
 @dataclass(frozen=True)
@@ -168,7 +159,7 @@ def _refuse(request: GenerationRequest) -> None:
     }
     for what, is_asked in asked.items():
         if is_asked:
-            raise RedrawingUnsuitableError(what)
+            raise RequestUnsuitableError(f"enlarging a picture does not go with {what}; leave that out")
 
 
 def _tile_request(request: GenerationRequest, pixels: NDArray[np.uint8]) -> GenerationRequest:

@@ -22,13 +22,13 @@ from torch import Tensor
 
 from tintype.engine import loading
 from tintype.engine.devices import Device
-from tintype.engine.family import NOTHING, Drawing, Line
+from tintype.engine.family import NOTHING, Drawing, Line, RequestUnsuitableError
 from tintype.engine.loading import ModelBrokenError
 from tintype.engine.onnx_network import OnnxNetwork
 from tintype.engine.samplers import rows
 from tintype.engine.samplers.plan import ONCE
 from tintype.engine.scheduling.values import Phase
-from tintype.providers.contract import GenerationRequest, ModelFiles, ProviderError
+from tintype.providers.contract import GenerationRequest, ModelFiles
 
 Answers = Literal["shares", "logits", "stretched"]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,17 +38,6 @@ LEAST_SPAN = 0.05
 """A map that spans less is not stretched: there is nothing in the picture, and noise would become a shape."""
 NUMBERS_PER_PIXEL = 512
 """About as many are in flight for each pixel the network takes."""
-
-
-class RemovesOnlyError(ProviderError):
-    """A background remover was asked for something else."""
-
-    def __init__(self, model_id: str) -> None:
-        super().__init__(
-            f"{model_id} only removes backgrounds: send it a picture with the task `remove_background`",
-            code="request_unsuitable",
-            retryable=False,
-        )
 
 
 def outline(files: ModelFiles) -> "Outline":
@@ -113,7 +102,9 @@ class Outline:
     def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
         """One evaluation, which is over at once: the network runs beside the ticks."""
         if request.task != "remove_background" or request.source is None:
-            raise RemovesOnlyError(self._id)
+            raise RequestUnsuitableError(
+                f"{self._id} only removes backgrounds; send it a picture with the task `remove_background`"
+            )
         numbers = NUMBERS_PER_PIXEL * self.reading.height * self.reading.width
         return (Phase(model=self._id, key=(), shape="beside", evaluations=1, lines=1, activation_bytes=4 * numbers),)
 

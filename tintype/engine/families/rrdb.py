@@ -17,12 +17,12 @@ from tintype.engine import pictures, tiles
 from tintype.engine.devices import Device
 from tintype.engine.enlarging import files as weights
 from tintype.engine.enlarging.files import File
-from tintype.engine.family import NOTHING, Drawing, Line, Tiling
+from tintype.engine.family import NOTHING, Drawing, Line, RequestUnsuitableError, Tiling
 from tintype.engine.samplers import rows
 from tintype.engine.samplers.plan import ONCE
 from tintype.engine.scheduling.values import Phase
 from tintype.engine.tiles import Grid
-from tintype.providers.contract import GenerationRequest, ModelFiles, ProviderError
+from tintype.providers.contract import GenerationRequest, ModelFiles
 
 SIDE = 256
 """Of a tile, in pixels that the network takes."""
@@ -33,17 +33,6 @@ CANVASES = 3
 """Copies of the whole picture, at most: as it is made, and as it is brought to bytes."""
 
 Size = tuple[int, int]
-
-
-class EnlargesOnlyError(ProviderError):
-    """An upscaler was asked for something else."""
-
-    def __init__(self, model_id: str) -> None:
-        super().__init__(
-            f"{model_id} only enlarges pictures: send it one with the task `upscale`",
-            code="request_unsuitable",
-            retryable=False,
-        )
 
 
 def outline(files: ModelFiles) -> "Outline":
@@ -68,7 +57,7 @@ class Outline:
     def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
         """One stretch for each time that the network is applied, with one evaluation for each tile."""
         if request.task != "upscale" or request.source is None:
-            raise EnlargesOnlyError(self._id)
+            raise RequestUnsuitableError(f"{self._id} only enlarges pictures; send it one with the task `upscale`")
         return tuple(self._phase(size) for size in self.passes(request))
 
     def passes(self, request: GenerationRequest) -> list[Size]:
