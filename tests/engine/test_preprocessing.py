@@ -11,7 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tintype.engine import loading, preprocessing
-from tintype.engine.preprocessing import ControlNotReadyError, depth, edges, softness
+from tintype.engine.preprocessing import ControlNotReadyError, depth, edges, estimators, pose, softness
 from tintype.providers.contract import Control, ControlType, ModelFiles
 
 NETWORK = ModelFiles(id="control", family="controlnet", folder="")
@@ -118,7 +118,9 @@ def test_softening_takes_details_and_leaves_colours():
     assert soft[100:190, 160:200].std(axis=(0, 1)).max() < 0.5 * picture[100:190, 160:200].std(axis=(0, 1)).min()
 
 
-@pytest.mark.parametrize(("kind", "what"), [("pose", "drawn skeleton"), ("depth", "install a depth estimator")])
+@pytest.mark.parametrize(
+    ("kind", "what"), [("pose", "install a pose estimator"), ("depth", "install a depth estimator")]
+)
 def test_what_cannot_be_made_here_says_what_to_send(kind: ControlType, what: str):
     with pytest.raises(ControlNotReadyError, match=what):
         preprocessing.prepare(control(kind, shapes()), (64, 64), {})
@@ -202,9 +204,9 @@ def test_an_estimator_without_all_its_weights_is_not_used(tmp_path: Path):
 
 def test_a_picture_without_depth_is_far_all_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     estimator = install_estimator(tmp_path / "estimator")
-    network, reading = depth._load(Path(estimator.folder))
+    network, reading = estimators.load(Path(estimator.folder), transformers.AutoModelForDepthEstimation)
     monkeypatch.setattr(network, "forward", lambda given: type("Found", (), {"predicted_depth": torch.ones(1, 8, 8)}))
-    monkeypatch.setattr(depth, "_load", lambda folder: (network, reading))
+    assert estimators.load(Path(estimator.folder), transformers.AutoModelForDepthEstimation)[1] == reading
     assert not depth.estimate(shapes(), (16, 16), Path(estimator.folder)).any()
     rising = torch.arange(1.0, 65.0).reshape(1, 8, 8)
     monkeypatch.setattr(network, "forward", lambda given: type("Found", (), {"predicted_depth": rising}))
@@ -215,3 +217,67 @@ def test_a_picture_without_depth_is_far_all_over(monkeypatch: pytest.MonkeyPatch
     near_first = depth.estimate(shapes(), (8, 8), Path(estimator.folder))
     assert near_first[0, 0] == 255
     assert near_first[-1, -1] == 0
+
+
+def install_pose_estimator(folder: Path) -> ModelFiles:
+    backbone = transformers.VitPoseBackboneConfig(
+        image_size=[64, 48],
+        patch_size=[16, 16],
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        mlp_ratio=2,
+    )
+    config = transformers.VitPoseConfig(backbone_config=backbone, use_simple_decoder=True, num_labels=17)
+    transformers.VitPoseForPoseEstimation(config).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": {"height": 64, "width": 48}}))
+    return ModelFiles(id="pose", family="pose", folder=str(folder))
+
+
+def test_a_pose_is_drawn_where_the_network_sees_joints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The weights are random; what they answer is set here, their shapes are theirs."""
+    estimator = install_pose_estimator(tmp_path / "pose")
+    network, _ = estimators.load(Path(estimator.folder), transformers.VitPoseForPoseEstimation)
+    answered: list[tuple[int, ...]] = []
+    forward = network.forward
+
+    def see(given: torch.Tensor) -> object:
+        found = forward(given)
+        answered.append(tuple(found.heatmaps.shape))
+        found.heatmaps = torch.zeros_like(found.heatmaps)
+        found.heatmaps[0, 5, 6, 8] = 0.9  # the left shoulder
+        found.heatmaps[0, 6, 6, 3] = 0.9  # the right one
+        found.heatmaps[0, 9, 10, 8] = 0.1  # a wrist, hardly seen
+        return found
+
+    monkeypatch.setattr(network, "forward", see)
+    photograph = np.zeros((200, 150, 3), np.uint8)
+    joints = pose.estimate(photograph, Path(estimator.folder))
+    assert answered == [(1, 17, 16, 12)]
+    assert set(joints) == {1, 2, 5}
+    assert joints[5] == pytest.approx((8.5 / 12, 6.5 / 16))
+    assert joints[1] == pytest.approx((6 / 12, 6.5 / 16))
+    made = preprocessing.prepare(control("pose", photograph), (256, 192), {preprocessing.POSE_ESTIMATOR: estimator})
+    assert made.shape == (256, 192, 3)
+    assert tuple(made[104, 136]) == pose.COLOURS[5]
+    assert tuple(made[104, 56]) == pose.COLOURS[2]
+    assert made[104, 116].any()
+    assert not made[150:].any()
+
+
+def test_joints_are_found_in_a_wide_picture_at_their_own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    estimator = install_pose_estimator(tmp_path / "pose")
+    network, _ = estimators.load(Path(estimator.folder), transformers.VitPoseForPoseEstimation)
+    forward = network.forward
+
+    def see(given: torch.Tensor) -> object:
+        found = forward(given)
+        found.heatmaps = torch.nn.functional.avg_pool2d(given[:, :1], 4).repeat(1, 17, 1, 1)
+        return found
+
+    monkeypatch.setattr(network, "forward", see)
+    photograph = np.zeros((120, 240, 3), np.uint8)
+    photograph[80:100, 180:200] = 255
+    x, y = pose.estimate(photograph, Path(estimator.folder))[0]
+    assert x == pytest.approx(190 / 240, abs=0.06)
+    assert y == pytest.approx(90 / 120, abs=0.12)

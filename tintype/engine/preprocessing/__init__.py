@@ -1,4 +1,4 @@
-"""What networks that steer are shown of a photograph: its edges, its depths, its coarse colours."""
+"""What networks that steer are shown of a photograph: its edges, its depths, a pose, its coarse colours."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tintype.engine import pictures
-from tintype.engine.preprocessing import depth, edges, softness
+from tintype.engine.preprocessing import depth, edges, pose, softness
 from tintype.providers.contract import Control, ModelFiles, ProviderError
 
 DEPTH_ESTIMATOR = "depth_estimator"
-"""The companion that reads depths off a photograph."""
+POSE_ESTIMATOR = "pose_estimator"
+"""The companions that read depths, and where joints are, off a photograph."""
 
 
 class ControlNotReadyError(ProviderError):
@@ -51,7 +52,11 @@ def prepare(control: Control, size: tuple[int, int], companions: Mapping[str, Mo
                 )
             return _in_grey(depth.estimate(control.pixels, size, Path(estimator.folder)))
         case "pose":
-            raise ControlNotReadyError("pose", "send a drawn skeleton as OpenPose draws it, on black, that `is_ready`")
+            if (estimator := companions.get(POSE_ESTIMATOR)) is None:
+                raise ControlNotReadyError(
+                    "pose", "install a pose estimator, or send a skeleton as OpenPose draws it that `is_ready`"
+                )
+            return pose.draw(pose.estimate(control.pixels, Path(estimator.folder)), size)
 
 
 def _in_white(drawn: NDArray[np.bool_]) -> NDArray[np.uint8]:

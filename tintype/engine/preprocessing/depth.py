@@ -1,23 +1,16 @@
 """Depths of a photograph by a network of transformers, such as Depth Anything or DPT; on the host."""
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import safetensors
 import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
 
-from tintype.engine import loading
-from tintype.engine.loading import ModelBrokenError
+from tintype.engine.preprocessing import estimators
 
-FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, safetensors.SafetensorError)
-"""What transformers raises over a folder it cannot load."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, where the folder says nothing."""
 SIDE = 384
 FAR_FIRST = frozenset({"glpn", "zoedepth", "depth_pro"})
 """Networks that tell distances; all others tell nearness, unless their configuration says `metric`."""
@@ -31,7 +24,7 @@ def estimate(pixels: NDArray[np.uint8], size: tuple[int, int], folder: Path) -> 
     Raises:
         ModelBrokenError: the network in `folder` cannot be loaded.
     """
-    network, reading = _load(folder)
+    network, reading = estimators.load(folder, transformers.AutoModelForDepthEstimation)
     given = _prepared(pixels, reading)
     found = cast("torch.Tensor", network(given).predicted_depth)[0].float().numpy()
     is_metric = getattr(network.config, "depth_estimation_type", "") == "metric"
@@ -44,31 +37,11 @@ def estimate(pixels: NDArray[np.uint8], size: tuple[int, int], folder: Path) -> 
     return (resized * 255).round().clip(0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    path = folder / "preprocessor_config.json"
-    reading = loading.config(path) if path.exists() else {}
-    try:
-        network, found = transformers.AutoModelForDepthEstimation.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except FAILURES as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelBrokenError(
-            f"the depth estimator in {folder} cannot be loaded ({reason}); install it anew"
-        ) from error
-    if found["missing_keys"] or found["mismatched_keys"]:
-        raise ModelBrokenError(f"the depth estimator in {folder} lacks weights; install it anew")
-    return network.float().eval().requires_grad_(requires_grad=False), reading
-
-
 def _prepared(pixels: NDArray[np.uint8], reading: dict[str, Any]) -> torch.Tensor:
     """The picture as the network takes it: [1, 3, height, width]."""
     height, width = _size(pixels.shape[0], pixels.shape[1], reading)
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
-    shares = np.asarray(resized, np.float32) / 255
-    mean, std = (np.float32(reading.get(name, usual)) for name, usual in (("image_mean", MEAN), ("image_std", STD)))
-    return torch.from_numpy(np.ascontiguousarray(((shares - mean) / std).transpose(2, 0, 1)[None]))
+    return estimators.standardise(np.asarray(resized), reading)
 
 
 def _size(height: int, width: int, reading: dict[str, Any]) -> tuple[int, int]:
