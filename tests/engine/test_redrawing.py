@@ -153,7 +153,8 @@ def test_a_request_that_says_nothing_of_drawing_is_drawn_over_a_little(engine: E
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"), [({"mask": np.zeros((80, 112), np.uint8)}, "a mask"), ({"source": None}, "words alone")]
+    ("changes", "what"),
+    [({"mask": np.zeros((80, 112), np.uint8)}, "a mask"), ({"source": None}, "no picture to enlarge")],
 )
 def test_what_does_not_go_with_enlarging_is_refused(engine: Engine, circle: np.ndarray, changes: dict, what: str):
     wanted = enlarging(SKETCH, circle, 2, **DRAWN)

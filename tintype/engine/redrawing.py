@@ -150,8 +150,9 @@ class Model:
 
 
 def _refuse(request: GenerationRequest) -> None:
+    if request.source is None:
+        raise RequestUnsuitableError("there is no picture to enlarge; send one")
     asked = {
-        "words alone": request.source is None,
         "a mask": request.mask is not None,
         "controls": bool(request.controls),
         "a second pass": request.hires is not None,
