@@ -17,6 +17,7 @@ from torch import Tensor
 from tintype.engine.devices import Device
 from tintype.engine.samplers.rows import Sampled
 from tintype.engine.scheduling.values import Phase
+from tintype.engine.tiles import Grid
 from tintype.providers.contract import GenerationRequest, ProviderError
 
 Words = Mapping[str, Tensor]
@@ -87,8 +88,29 @@ class Blend:
 
 
 @dataclass(kw_only=True)
+class Tiling:
+    """A sample larger than the network takes: an evaluation is made of its tiles, one in each tick.
+
+    `grid` says where they are cut: from the sample, or from `seen` where that is there, and then the prediction is no
+    step of a sampler but the picture. `made_grid` says where predictions lie in `made`, the whole of them, of which as
+    much is used as the sample is large. `besides` holds what `Drawing.beside` is to each tile, nothing where there is
+    none. Tile `at` is next.
+    """
+
+    grid: Grid
+    made_grid: Grid
+    seen: Tensor | None = None
+    besides: tuple[Tensor | None, ...] = ()
+    made: Tensor | None = None
+    at: int = 0
+
+
+@dataclass(kw_only=True)
 class Drawing:
-    """A picture in the making. `without_words` is None where nothing is guided: then a step takes one line, not two."""
+    """A picture in the making. `without_words` is None where nothing is guided: then a step takes one line, not two.
+
+    Where it `is_apart` the ticks have nothing to do: `Loaded.finish` makes the picture, on the host, beside all others.
+    """
 
     sampled: Sampled
     words: Words
@@ -99,6 +121,8 @@ class Drawing:
     style: Words = field(default_factory=dict[str, Tensor])
     steering: tuple[Steering, ...] = ()
     adapters: tuple[Adapter, ...] = ()
+    tiling: Tiling | None = None
+    is_apart: bool = False
 
 
 class Outline(Protocol):
@@ -152,7 +176,7 @@ class Loaded(Protocol):
         ...
 
     def finish(self, drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
-        """The picture of the last latents: uint8 RGB [height, width, 3]."""
+        """The picture of the last latents: uint8 RGB [height, width, 3]; RGBA where its background was removed."""
         ...
 
     def move(self, device_name: str) -> None:

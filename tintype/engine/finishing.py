@@ -1,4 +1,7 @@
-"""The last stage of pictures, one at a time and off the way of the steps: autoencoder, pixels, down to the host."""
+"""The last stage of pictures, one at a time and off the way of the steps: autoencoder, pixels, down to the host.
+
+Pictures that are made on the host altogether have a thread of their own, where they keep nobody's autoencoder waiting.
+"""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -20,10 +23,13 @@ class Finisher:
     def __init__(self, device: Device) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-finish")
+        self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-aside")
         self._stream = torch.cuda.Stream(device.name, priority=0) if device.name.startswith("cuda") else None
 
     def begin(self, model: Loaded, drawing: Drawing, request: GenerationRequest) -> Done:
         """The picture of the drawing's last latents, in a while; fails with what the device says."""
+        if drawing.is_apart:
+            return self._aside.submit(model.finish, drawing, request)
         computed = torch.cuda.Event() if self._stream else None
         if computed is not None:
             computed.record(torch.cuda.current_stream(self._device.name))
@@ -31,7 +37,8 @@ class Finisher:
 
     def close(self) -> None:
         """Take no more; what is being finished ends with the process."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        for thread in (self._thread, self._aside):
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def _finish(
         self, model: Loaded, drawing: Drawing, request: GenerationRequest, computed: "torch.cuda.Event | None"

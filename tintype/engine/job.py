@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tintype.engine.family import Drawing, Loaded
 from tintype.engine.scheduling.values import Ticket
 from tintype.providers.contract import GenerationRequest, Output, Preview, Progress
@@ -80,3 +83,8 @@ class Picture:
         elif self.is_turning:
             self.drawing = model.go_on(self.drawing, self.job.request, self.phase)
             self.is_turning = False
+
+    def output(self, made: NDArray[np.uint8]) -> Output:
+        """What is handed over of the finished picture; a fourth channel is how opaque it is."""
+        pixels, alpha = (made, None) if made.shape[2] == 3 else (made[..., :3].copy(), made[..., 3].copy())
+        return Output(index=self.index, seed=self.seed, pixels=pixels, alpha=alpha)

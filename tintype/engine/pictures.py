@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 
@@ -21,6 +22,14 @@ def of_tensor(decoded: Tensor) -> NDArray[np.uint8]:
     """
     scaled = ((decoded[0].permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return scaled.contiguous().cpu().numpy()
+
+
+def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Pixels in another height and width, by Lanczos' filter; what is made smaller is smoothed first."""
+    height, width = size
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def to_mask(mask: NDArray[np.uint8], size: Sequence[int], device: torch.device | str) -> Tensor:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tintype.engine.job import Given
     from tintype.engine.runner import Runner
 
-TASKS: tuple[Task, ...] = ("text_to_image", "image_to_image", "inpaint")
+TASKS: tuple[Task, ...] = ("text_to_image", "image_to_image", "inpaint", "upscale", "remove_background")
 
 log = logs.get("engine")
 

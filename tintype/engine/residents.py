@@ -7,7 +7,7 @@ import psutil
 import torch
 
 from tintype import logs
-from tintype.engine import families
+from tintype.engine import families, redrawing
 from tintype.engine.devices import Device
 from tintype.engine.family import Loaded, Outline
 from tintype.engine.scheduling.residency import Place, Placement, Residency, Swap
@@ -66,6 +66,8 @@ class Residents:
         """
         if files not in self._outlines:
             found = families.outline(files)
+            if files.family not in families.UNGUIDED:
+                found = redrawing.Outline(found)
             self._residency.learn(files.id, weights_bytes=found.weight_bytes)
             self._outlines[files] = self._by_id[files.id] = found
         return self._outlines[files]

@@ -23,7 +23,7 @@ from tintype.engine.scheduling.costs import CostTable
 from tintype.engine.scheduling.residency import Swap
 from tintype.engine.scheduling.schedule import Schedule
 from tintype.engine.scheduling.values import Failure, Policy, Tick, Ticket
-from tintype.providers.contract import GenerationRequest, ModelFiles, Output, Progress, ProviderError
+from tintype.providers.contract import GenerationRequest, ModelFiles, Progress, ProviderError
 
 KEPT_EVERY_S = 30.0
 """How often measured costs are written down."""
@@ -252,7 +252,7 @@ class Runner:
             self._break(error) if isinstance(error, faults.DeviceBrokenError) else self._fail_with(error, [picture])
         else:
             self._pictures.pop(picture.ticket.id, None)
-            picture.job.give(Output(index=picture.index, seed=picture.seed, pixels=done.result()))
+            picture.job.give(picture.output(done.result()))
             picture.job.unfinished.discard(picture.index)
             if not picture.job.unfinished:
                 picture.job.end()
@@ -283,9 +283,8 @@ class Runner:
 
     def _choose_threads(self, model: Loaded, drawings: Sequence[Drawing]) -> None:
         """Once for the process: another number of threads may give other bits."""
-        if not self._has_chosen_threads:
+        if not self._has_chosen_threads and (trial := ticks.lines(drawings[:1])):
             self._has_chosen_threads = True
-            trial = ticks.lines(drawings[:1])
             with torch.inference_mode():
                 devices.choose_threads(self._threads, lambda: model.predict(trial))
 
@@ -320,4 +319,6 @@ class Runner:
 
 def _models_of(request: GenerationRequest) -> list[ModelFiles]:
     """Every model that runs steps of its own for this request."""
-    return [request.model, *([request.refiner.model] if request.refiner else [])]
+    refining = [request.refiner.model] if request.refiner else []
+    enlarging = [request.companions[role] for role in ("upscaler",) if role in request.companions]
+    return [request.model, *refining, *enlarging]

@@ -7,7 +7,13 @@ if TYPE_CHECKING:
     from tintype.engine.family import Outline
     from tintype.providers.contract import ModelFiles
 
-NAMES = ("flux", "flux2_klein", "qwen_image", "sdxl", "sketch", "stable_diffusion", "z_image")
+NAMES = (
+    *("background", "flux", "flux2_klein", "qwen_image", "rrdb"),
+    *("sdxl", "sketch", "stable_diffusion", "z_image"),
+)
+
+UNGUIDED = ("background", "rrdb")
+"""Those that make a picture of another one alone. All others draw from words."""
 
 
 def outline(files: "ModelFiles") -> "Outline":

@@ -54,6 +54,20 @@ class Plan:
         return len(self.updates[0]) - 1
 
 
+ONCE = Plan(
+    timesteps=(0.0,),
+    input_scales=(1.0,),
+    initial_noise=0.0,
+    signal=(0.0, 1.0),
+    noise=(0.0, 0.0),
+    fresh_noise=(0.0,),
+    updates=((tuple(course.PREDICTION.tolist()),),),
+    clean=((0.0, 1.0),),
+    steps_done=(1,),
+)
+"""Of a network that is asked once and whose answer is the picture."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
     """One name's rule, the diffusers scheduler whose noise levels it runs over, and what it sets there."""

@@ -116,6 +116,12 @@ def advance(rows: Sequence[Sampled], predictions: torch.Tensor) -> None:
         row.evaluation += 1
 
 
+def take(row: Sampled, prediction: torch.Tensor) -> None:
+    """Move a row by an evaluation whose answer is the sample, and copy nothing."""
+    row.latents = prediction
+    row.evaluation += 1
+
+
 def _spread(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """`weights` [..., rows] so that they multiply `values` [rows, ...]."""
     return weights.reshape(*weights.shape, *(1,) * (values.dim() - 1))
