@@ -99,7 +99,7 @@ def test_what_cannot_be_done_is_refused_with_what_to_do(unets: Path, engine: eng
     no_control = replace(control(unets, SD), model=files(unets, f"{SD}_style_plain", SD))
     of_other = {"style_adapter": files(unets, f"{XL}_style_plain", SD)}
     asked: list[tuple[GenerationRequest, type[ProviderError], str]] = [
-        (replace(plain, task="upscale"), RequestUnsuitableError, "choose a model that can"),
+        (replace(plain, task="remove_background"), RequestUnsuitableError, "choose a model that can"),
         (masks_only, RequestUnsuitableError, "give a picture and a mask"),
         (replace(plain, style_image=photograph()), StyleAdapterMissingError, "install one, or leave out"),
         (replace(plain, style_image=photograph(), companions=of_other), ModelBrokenError, "does not fit this model"),

@@ -25,16 +25,25 @@ class DeviceMissingError(ProviderError):
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """A place to compute: its torch name, the precision used there and what to call it."""
+    """A place to compute: its torch name, the precision used there and what to call it.
+
+    Where it `is_streaming` a model is loaded whose weights stay in host memory.
+    """
 
     name: str
     dtype: torch.dtype
     label: str
+    is_streaming: bool = False
 
     @property
     def is_host(self) -> bool:
         """Whether it computes in the host's own memory."""
         return self.name == "cpu"
+
+    @property
+    def weights_name(self) -> str:
+        """The torch name of the place where a model's weights are loaded to."""
+        return "cpu" if self.is_streaming else self.name
 
 
 def choose(configured: str) -> Device:
@@ -51,6 +60,9 @@ def choose(configured: str) -> Device:
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     _require(name)
     if name.startswith("cuda"):
+        # What is in float32 is there to be exact: by default convolutions would round it to 10 bits (TF32).
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         return Device(name=name, dtype=torch.bfloat16, label=f"{name} ({torch.cuda.get_device_name(name)})")
     if name == "mps":
         return Device(name=name, dtype=torch.float16, label="mps")

@@ -34,4 +34,4 @@ def read(folder: Path) -> Checkpoint:
 
 def _load(folder: Path, vae: dict[str, Any], device: Device) -> dict[str, Any]:
     precise = checkpoint.precise(vae, device)
-    return loading.components(folder, dtype=device.dtype, device=device.name, precise=precise, only=NETWORKS)
+    return loading.components(folder, dtype=device.dtype, device=device.weights_name, precise=precise, only=NETWORKS)

@@ -5,7 +5,7 @@ samplers, masks and previews need not know of tokens.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -91,6 +91,11 @@ class Outline(ABC):
     def weight_bytes(self) -> int:
         """What the catalogue says its weights take, else what they take in half precision, as GPUs keep them."""
         return self._stated_bytes or 2 * dit_files.count_weights(self.files)
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """As it is streamed, in half precision."""
+        return dit_files.block_bytes(self.files)
 
     @property
     def token_side(self) -> int:
@@ -203,7 +208,7 @@ class Model(ABC):
     def __init__(self, outline: Outline, device: Device) -> None:
         self._outline = outline
         self._device = device
-        self._parts = dit_files.load(outline.files, device)
+        self.parts = self._parts = dit_files.load(outline.files, device)
         self._transformer = self._parts["transformer"]
         self._vae = self._parts["vae"]
         self._loras = loras.Bank(
@@ -287,6 +292,10 @@ class Model(ABC):
     def beside(self, clean: Tensor | None) -> Tensor | None:
         """Latents of other pictures that the network sees beside the one it draws."""
         return None
+
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """The layers that have LoRAs, and how many the line with the most has."""
+        return self._loras.use(lines), self._loras.version
 
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """Further in the direction in which the words move the prediction."""

@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import no_init_weights
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tintype.engine import faults, loading, weights
+from tintype.engine import faults, loading, streaming, weights
 from tintype.engine.devices import Device
 from tintype.engine.loading import ModelBrokenError
 
@@ -62,6 +62,18 @@ def count_weights(files: Files) -> int:
     return weights.count(files.base, but=TRANSFORMER) + weights.count_file(files.single)
 
 
+def block_bytes(files: Files) -> int:
+    """Half of what it takes on a device while it is streamed through it, in half precision.
+
+    Raises:
+        ModelBrokenError: a file is damaged.
+    """
+    parts = streaming.sizes(files.base, bytes_per_number=2)
+    if files.single is not None:
+        parts[TRANSFORMER] = streaming.sizes_in(files.single, bytes_per_number=2)
+    return streaming.block_bytes(parts)
+
+
 def load(files: Files, device: Device) -> dict[str, Any]:
     """Every component by its name in `model_index.json`.
 
@@ -70,10 +82,10 @@ def load(files: Files, device: Device) -> dict[str, Any]:
         OutOfMemoryError: the device's memory does not suffice.
     """
     if files.single is None:
-        return loading.components(files.base, dtype=device.dtype, device=device.name)
+        return loading.components(files.base, dtype=device.dtype, device=device.weights_name)
     index = loading.config(files.base / "model_index.json")
     others = frozenset(name for name, entry in index.items() if isinstance(entry, list) and name != TRANSFORMER)
-    parts = loading.components(files.base, dtype=device.dtype, device=device.name, only=others)
+    parts = loading.components(files.base, dtype=device.dtype, device=device.weights_name, only=others)
     return {**parts, TRANSFORMER: _transformer(files.base, files.single, index[TRANSFORMER][1], device)}
 
 
@@ -92,7 +104,7 @@ def _transformer(base: Path, single: Path, class_name: str, device: Device) -> A
             )
             if held < sum(parameter.numel() for parameter in network.parameters()):
                 raise ValueError("some of its weights are missing")
-            return network.eval().requires_grad_(requires_grad=False).to(device.name)
+            return network.eval().requires_grad_(requires_grad=False).to(device.weights_name)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelBrokenError(
             f"{single} is no transformer like the one in {base} ({error}); install it with the base it was made from"

@@ -6,13 +6,13 @@ A picture's way: `Outline.phases` says how much work it is and with what it can 
 alone, so that no other picture can change it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from tintype.engine.devices import Device
 from tintype.engine.samplers.rows import Sampled
@@ -134,6 +134,11 @@ class Outline(Protocol):
         ...
 
     @property
+    def block_bytes(self) -> int:
+        """Half of what it takes on the device while it is streamed through it; 0 where it cannot be."""
+        ...
+
+    @property
     def native_side(self) -> int:
         """The side in pixels it was made for; for trials."""
         ...
@@ -147,7 +152,7 @@ class Outline(Protocol):
         ...
 
     def load(self, device: Device) -> "Loaded":
-        """The model with its weights on the device.
+        """The model with its weights on the device, or where `device.weights_name` says.
 
         Raises:
             ModelBrokenError: its files cannot be used.
@@ -158,6 +163,11 @@ class Outline(Protocol):
 
 class Loaded(Protocol):
     """A model on a device."""
+
+    @property
+    def parts(self) -> Mapping[str, Any]:
+        """Its components, by their names in diffusers layout: `transformer` or `unet`, `vae`, `text_encoder`, …"""
+        ...
 
     def begin(self, request: GenerationRequest, seed: int) -> Drawing:
         """The first phase of a picture: words read, noise drawn from `seed` alone, source and mask encoded."""
@@ -171,12 +181,20 @@ class Loaded(Protocol):
         """One evaluation of the network over all lines: [lines, ...] in float32, as the sample's layout is."""
         ...
 
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """What is built into the network for these lines, such as LoRAs; beside shapes, code is compiled for it."""
+        ...
+
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """The guided prediction of one picture; mostly `without + scale * (with - without)`."""
         ...
 
     def finish(self, drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
         """The picture of the last latents: uint8 RGB [height, width, 3]; RGBA where its background was removed."""
+        ...
+
+    def encode(self, pixels: Tensor, generator: Generator) -> Tensor:
+        """Latents [1, channels, height, width], as drawings hold them, of a picture [1, 3, height, width], -1 to 1."""
         ...
 
     def move(self, device_name: str) -> None:

@@ -23,7 +23,10 @@ Given = Progress | Preview | Output | Ended
 
 @dataclass(kw_only=True, eq=False)
 class Job:
-    """One request; `give` hands over what comes of it and may be called from the engine's threads."""
+    """One request; `give` hands over what comes of it and may be called from the engine's threads.
+
+    `seen_s` is when each of its pictures was last shown.
+    """
 
     request: GenerationRequest
     give: Callable[[Given], None]
@@ -31,6 +34,7 @@ class Job:
     done: int = 0
     unfinished: set[int] = field(default_factory=set[int])
     has_ended: bool = False
+    seen_s: dict[int, float] = field(default_factory=dict[int, float])
 
     def advance(self, evaluations: int = 1) -> None:
         """Note evaluations that were made, and say so."""

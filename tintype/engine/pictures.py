@@ -21,7 +21,19 @@ def of_tensor(decoded: Tensor) -> NDArray[np.uint8]:
     It is made on the device, so that a quarter of the bytes cross to the host.
     """
     scaled = ((decoded[0].permute(1, 2, 0).float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.contiguous().cpu().numpy()
+    return to_host(scaled.contiguous())
+
+
+def to_host(made: Tensor) -> NDArray[np.uint8]:
+    """A uint8 tensor as an array. From CUDA it goes into pinned memory, which waits for the current stream alone."""
+    if not made.is_cuda:
+        return made.cpu().numpy()
+    held = torch.empty(made.shape, dtype=made.dtype, pin_memory=True)
+    held.copy_(made, non_blocking=True)
+    arrived = torch.cuda.Event(blocking=True)
+    arrived.record(torch.cuda.current_stream(made.device))
+    arrived.synchronize()
+    return held.numpy()
 
 
 def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

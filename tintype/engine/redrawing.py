@@ -5,7 +5,7 @@ and what it says of places that several tiles share is their weighted mean (arXi
 tile is a line like that of any other picture of its size and shares evaluations with those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -48,6 +48,11 @@ class Outline:
         return self.drawing.weight_bytes
 
     @property
+    def block_bytes(self) -> int:
+        """As the model."""
+        return self.drawing.block_bytes
+
+    @property
     def native_side(self) -> int:
         """As the model."""
         return self.drawing.native_side
@@ -81,6 +86,7 @@ class Model:
     """A loaded model that draws, and that enlarges too."""
 
     def __init__(self, outline: Outline, drawing: family.Loaded) -> None:
+        self.parts = drawing.parts
         self._outline = outline
         self._drawing = drawing
 
@@ -102,6 +108,14 @@ class Model:
     def predict(self, lines: Sequence[Line]) -> Tensor:
         """As the model."""
         return self._drawing.predict(lines)
+
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """As the model."""
+        return self._drawing.form(lines)
+
+    def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """As the model."""
+        return self._drawing.encode(pixels, generator)
 
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """As the model."""

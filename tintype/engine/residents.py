@@ -2,33 +2,25 @@
 
 import gc
 from collections.abc import Mapping
+from dataclasses import replace
 
 import psutil
 import torch
 
-from tintype import logs
-from tintype.engine import families, redrawing
+from tintype import logs, settings
+from tintype.engine import compiling, families, redrawing, streaming
+from tintype.engine.compiling import CompiledModel
 from tintype.engine.devices import Device
 from tintype.engine.family import Loaded, Outline
 from tintype.engine.scheduling.residency import Place, Placement, Residency, Swap
-from tintype.providers.contract import ModelFiles, ProviderError
+from tintype.engine.streaming import Streamed
+from tintype.providers.contract import ModelFiles
 
 HOST = "cpu"
 USABLE = 0.9
 """The share of a device's or the host's free memory that is planned with; the rest is for libraries and fragments."""
 
 log = logs.get("engine")
-
-
-class StreamingMissingError(ProviderError):
-    """The model is larger than the device."""
-
-    def __init__(self, model_id: str, label: str) -> None:
-        super().__init__(
-            f"model {model_id!r} is larger than {label}; run a worker on a larger device",
-            code="out_of_memory",
-            retryable=True,
-        )
 
 
 def measure(device: Device, configured_bytes: int) -> Residency:
@@ -46,11 +38,13 @@ def measure(device: Device, configured_bytes: int) -> Residency:
 class Residents:
     """Outlines of all models that were asked about, and the loaded ones. Used by the engine's thread."""
 
-    def __init__(self, device: Device, residency: Residency) -> None:
+    def __init__(self, device: Device, residency: Residency, engine: settings.Engine) -> None:
         self._device = device
+        self._engine = engine
         self._residency = residency
         self._outlines: dict[ModelFiles, Outline] = {}
         self._loaded: dict[str, Loaded] = {}
+        self._streamed: dict[str, list[Streamed]] = {}
         self._by_id: dict[str, Outline] = {}
 
     @property
@@ -68,13 +62,14 @@ class Residents:
             found = families.outline(files)
             if files.family not in families.UNGUIDED:
                 found = redrawing.Outline(found)
-            self._residency.learn(files.id, weights_bytes=found.weight_bytes)
+            self._residency.learn(files.id, weights_bytes=found.weight_bytes, block_bytes=found.block_bytes)
             self._outlines[files] = self._by_id[files.id] = found
         return self._outlines[files]
 
-    def get(self, model_id: str) -> Loaded:
-        """A loaded model."""
-        return self._loaded[model_id]
+    def get(self, model_id: str, *, is_written: bool = False) -> Loaded:
+        """A loaded model; where it `is_written`, as it is without ever being compiled."""
+        model = self._loaded[model_id]
+        return model.written if is_written and isinstance(model, CompiledModel) else model
 
     def perform(self, swap: Swap) -> None:
         """Put models aside, and load one.
@@ -88,22 +83,44 @@ class Residents:
             if eviction.to is Place.HOST:
                 self._loaded[eviction.model].move(HOST)
             else:
-                self._loaded.pop(eviction.model, None)
+                self._drop(eviction.model)
         if swap.evict:
             self.free()
         if swap.load is None:
             return
-        if swap.placement is Placement.STREAMED:
-            raise StreamingMissingError(swap.load, self._device.label)
-        log.info("loading model", model=swap.load, device=self._device.label, origin=swap.origin.value)
-        if (kept := self._loaded.get(swap.load)) is not None:
-            kept.move(self._device.name)
-        else:
-            self._loaded[swap.load] = self._by_id[swap.load].load(self._device)
+        is_streaming = swap.placement is Placement.STREAMED
+        log.info(
+            "loading model",
+            model=swap.load,
+            device=self._device.label,
+            origin=swap.origin.value,
+            placement=swap.placement.value,
+        )
+        if swap.load not in self._loaded:
+            device = replace(self._device, is_streaming=is_streaming)
+            self._loaded[swap.load] = compiling.wrap(self._by_id[swap.load].load(device), device, self._engine)
+            if not is_streaming:
+                return
+        elif is_streaming != (swap.load in self._streamed):
+            self._loaded[swap.load].move(HOST)
+        self._stream(swap.load, is_streaming=is_streaming)
+        self._loaded[swap.load].move(self._device.name)
+
+    def _stream(self, model_id: str, *, is_streaming: bool) -> None:
+        """Have a model in host memory streamed from now on, or whole."""
+        if is_streaming and model_id not in self._streamed:
+            self._streamed[model_id] = streaming.begin(self._loaded[model_id].parts, self._device.name)
+        elif not is_streaming:
+            for streamed in self._streamed.pop(model_id, ()):
+                streamed.end()
+
+    def _drop(self, model_id: str) -> None:
+        self._loaded.pop(model_id, None)
+        self._streamed.pop(model_id, None)
 
     def forget(self, model_id: str) -> None:
         """Give up what is left of a model whose loading failed."""
-        self._loaded.pop(model_id, None)
+        self._drop(model_id)
         self.free()
 
     def free(self) -> None:

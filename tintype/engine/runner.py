@@ -18,6 +18,7 @@ from tintype.engine.family import Drawing, Loaded
 from tintype.engine.finishing import Done, Finisher
 from tintype.engine.job import Job, Picture
 from tintype.engine.pace import Pace
+from tintype.engine.previews import Previews
 from tintype.engine.residents import Residents
 from tintype.engine.scheduling.costs import CostTable
 from tintype.engine.scheduling.residency import Swap
@@ -50,10 +51,11 @@ class Runner:
         self._schedule = Schedule(
             residency=residents.measure(self.device, engine.memory_bytes), costs=self._costs, policy=policy
         )
-        self._residents = Residents(self.device, self._schedule.residency)
+        self._residents = Residents(self.device, self._schedule.residency, engine)
         self._pace = Pace(self.device)
         self._finisher = Finisher(self.device)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._previews = Previews(self._finisher, self._schedule.residency, self._inbox.put)
         self._pictures: dict[int, Picture] = {}
         self._numbers = itertools.count(1)
         self._threads = engine.threads
@@ -125,7 +127,9 @@ class Runner:
             with faults.named(self.device.label):
                 if not self._bring(tick):
                     return
-                model = self._residents.get(tick.model)
+                # Code that was compiled meanwhile would give other bits, so a promise of bits is kept without it.
+                is_promised = self._pictures[tick.tickets[0]].ticket.mode != "fast"
+                model = self._residents.get(tick.model, is_written=is_promised)
                 pictures = self._begun(model, tick)
                 if pictures is None:
                     self._schedule.abandon(tick)
@@ -182,9 +186,10 @@ class Runner:
         drawings = [picture.ready for picture in pictures]
         self._choose_threads(model, drawings)
         is_known = self._costs.is_known(tick.model, tick.shape, tick.padded_lines)
+        watched = self._previews.choose(pictures)
         try:
             with faults.named(self.device.label), self._pace.measuring(is_exact=not is_known) as took:
-                ticks.run(model, drawings, padded_lines=tick.padded_lines)
+                foreseen = ticks.run(model, drawings, padded_lines=tick.padded_lines, watched=watched)
         except (faults.OutOfMemoryError, faults.DeviceBrokenError):
             raise
         except Exception as error:  # noqa: BLE001  it ends the requests that cause it and is raised where they wait
@@ -195,6 +200,7 @@ class Runner:
         advance = self._schedule.ran(tick, seconds)
         for picture in pictures:
             picture.job.advance()
+        self._previews.show(tick.model, model, list(zip([pictures[place] for place in watched], foreseen, strict=True)))
         for ticket_id in advance.turned:
             self._pictures[ticket_id].turn()
         for ticket_id in advance.finished:

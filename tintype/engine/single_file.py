@@ -141,7 +141,7 @@ def _load(
             tensors = load_file(path)
             parts = _networks(tensors, unet, vae, encoders)
             return {
-                name: part.to(device.name, torch.float32 if name in precise else device.dtype)
+                name: part.to(device.weights_name, torch.float32 if name in precise else device.dtype)
                 for name, part in parts.items()
             }
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -10,17 +10,19 @@ from tintype.engine.samplers import rows
 
 
 @torch.inference_mode()
-def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> None:
+def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int, watched: Sequence[int] = ()) -> list[Tensor]:
     """Take one evaluation of every drawing's sampler; all share the model and the shape of their lines' samples.
 
     The batch is filled up to `padded_lines` with copies of its last line, so that a network that computes a little
-    differently for every batch size always meets the same one.
+    differently for every batch size always meets the same one. Gives the clean latents that the drawings at the places
+    `watched` are heading for.
     """
     made = lines(drawings)
     if not made:
-        return
+        return []
     predictions = model.predict([*made, *[made[-1]] * (padded_lines - len(made))])
     guided = _guided(model, drawings, predictions)
+    foreseen = [rows.foresee([drawings[place].sampled], guided[place]) for place in watched]
     whole = [drawing for drawing in drawings if drawing.tiling is None]
     _make_room(drawings, guided)  # all of it at once: a tick that fails for want of memory has changed nothing
     if whole:
@@ -30,6 +32,7 @@ def run(model: Loaded, drawings: Sequence[Drawing], *, padded_lines: int) -> Non
         if drawing.tiling is not None:
             _lay(drawing, drawing.tiling, prediction)
         _blend(drawing)
+    return foreseen
 
 
 def lines(drawings: Sequence[Drawing]) -> list[Line]:

@@ -3,7 +3,7 @@
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,7 +59,7 @@ class UNetModel:
 
     def __init__(self, outline: UNetOutline, parts: Mapping[str, Any], words: WordReader, device: Device) -> None:
         self._outline = outline
-        self._parts = parts
+        self.parts = self._parts = parts
         self._unet = parts["unet"]
         self._words = words
         self._device = device
@@ -126,6 +126,10 @@ class UNetModel:
             **steered,
         )[0].float()
 
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """The layers that have LoRAs, and how many the line with the most has."""
+        return self._loras.use(lines), self._loras.version
+
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """Further in the direction in which the words move the prediction."""
         return without_words + scale * (with_words - without_words)
@@ -136,6 +140,10 @@ class UNetModel:
         if request.task == "inpaint" and request.source is not None and request.mask is not None:
             return latents.keep(pixels, request.source, request.mask)
         return pixels
+
+    def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of a picture [1, 3, height, width] from -1 to 1, drawn from what the autoencoder gives."""
+        return latents.encode(self._parts["vae"], pixels, generator)
 
     def move(self, device_name: str) -> None:
         """Move the weights to another device. What was read and loaded beside them is let go of."""

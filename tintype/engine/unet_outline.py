@@ -3,9 +3,10 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tintype.engine import clip_prompts, control_networks, families, learned_words, style_adapter
+from tintype.engine import clip_prompts, control_networks, families, learned_words, streaming, style_adapter
 from tintype.engine.checkpoint import Checkpoint
 from tintype.engine.devices import Device
 from tintype.engine.family import RequestUnsuitableError
@@ -54,6 +55,11 @@ class UNetOutline:
     def weight_bytes(self) -> int:
         """What the catalogue says its weights take, else what they take in half precision, as GPUs keep them."""
         return self.files.memory_bytes or 2 * self.checkpoint.count_weights()
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """As it is streamed, in half precision; 0 for a single file, whose blocks go by other names."""
+        return streaming.block_bytes(streaming.sizes(Path(self.files.folder), bytes_per_number=2))
 
     @cached_property
     def factor(self) -> int:

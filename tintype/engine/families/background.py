@@ -8,7 +8,7 @@ Beside the one `.onnx` file lies `preprocessor_config.json`, as models on the Hu
 default), `logits`, or `stretched` where least and most of each picture stand for background and foreground.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,6 +95,11 @@ class Outline:
         return self.path.stat().st_size
 
     @property
+    def block_bytes(self) -> int:
+        """None: it is small enough to be whole."""
+        return 0
+
+    @property
     def native_side(self) -> int:
         """The longer side of what it takes."""
         return max(self.reading.height, self.reading.width)
@@ -117,6 +122,7 @@ class Remover:
     """A loaded background remover."""
 
     def __init__(self, outline: Outline) -> None:
+        self.parts: Mapping[str, Any] = {}
         self._reading = outline.reading
         self._network = OnnxNetwork(outline.path, outline.reading.height, outline.reading.width)
 
@@ -132,6 +138,14 @@ class Remover:
     def predict(self, lines: Sequence[Line]) -> Tensor:
         """It takes no part in ticks."""
         raise AssertionError("a background remover has no lines")
+
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """Nothing: it is never compiled."""
+        return ()
+
+    def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """It has no latents."""
+        raise AssertionError("a background remover has no latents")
 
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """It reads no words."""

@@ -4,8 +4,9 @@ A tile is a line: those of several pictures share evaluations, and the network t
 of any size. It enlarges by the factor it was trained for, again until that suffices; what is too large is resampled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,7 @@ class Outline:
     """What is known of an upscaler from the header of its file."""
 
     native_side = SIDE
+    block_bytes = 0
 
     def __init__(self, files: ModelFiles, file: File) -> None:
         self._id = files.id
@@ -102,6 +104,7 @@ class Upscaler:
     """A loaded upscaler."""
 
     def __init__(self, outline: Outline, file: File, device: Device) -> None:
+        self.parts: Mapping[str, Any] = {}
         self._outline = outline
         self._enlarger = file.enlarger
         self._network = file.load(device)
@@ -126,6 +129,14 @@ class Upscaler:
             return made.squeeze(1).unflatten(0, (len(lines), 3)).float()
         opaque = seen.new_ones(len(seen), max(0, self._enlarger.colours - 3), *seen.shape[2:])
         return self._network(torch.cat((seen, opaque), dim=1))[:, :3].float()
+
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """Nothing: it is never compiled."""
+        return ()
+
+    def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """It has no latents."""
+        raise AssertionError("an upscaler has no latents")
 
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """Upscalers read no words."""

@@ -5,7 +5,7 @@ v = v_without_words + g (v_with_words - v_without_words)  (classifier-free guida
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.engine import loading, pictures
+from tintype.engine import loading, pictures, streaming
 from tintype.engine.devices import Device
 from tintype.engine.family import Blend, Drawing, Line, Words
 from tintype.engine.samplers import plan as plans
@@ -52,6 +52,11 @@ class Outline:
     def weight_bytes(self) -> int:
         """What its weights take, kept in float32 on a CPU."""
         return 2 * sum(path.stat().st_size for path in self._folder.glob("*/*.safetensors"))
+
+    @cached_property
+    def block_bytes(self) -> int:
+        """As it is streamed, in float32."""
+        return streaming.block_bytes(streaming.sizes(self._folder, bytes_per_number=4))
 
     @cached_property
     def scheduler(self) -> dict[str, Any]:
@@ -91,7 +96,8 @@ class Sketch:
     """A loaded `sketch` model."""
 
     def __init__(self, outline: Outline, folder: Path, device: Device) -> None:
-        parts = loading.components(folder, dtype=device.dtype, device=device.name, precise=frozenset({"vae"}))
+        parts = loading.components(folder, dtype=device.dtype, device=device.weights_name, precise=frozenset({"vae"}))
+        self.parts = parts
         self._outline = outline
         self._transformer = parts["transformer"]
         self._vae = parts["vae"]
@@ -104,7 +110,9 @@ class Sketch:
         """Noise from `seed` alone and a sampler of its own, so that no other picture can change this one."""
         generator = torch.Generator("cpu").manual_seed(seed)
         shape = (1, self._transformer.config.in_channels, request.height // FACTOR, request.width // FACTOR)
-        clean = None if request.source is None else self._encode(request.source)
+        clean = None
+        if request.source is not None:
+            clean = self.encode(pictures.to_tensor(request.source, self._device.name), generator)
         noise = torch.randn(shape, generator=generator).to(self._device.name)
         guided = request.guidance_scale != 1.0
         return Drawing(
@@ -130,6 +138,10 @@ class Sketch:
             return_dict=False,
         )[0].float()
 
+    def form(self, lines: Sequence[Line]) -> Hashable:
+        """Nothing is ever built into it."""
+        return None
+
     def guide(self, without_words: Tensor, with_words: Tensor, scale: float) -> Tensor:
         """Further in the direction in which the words move the prediction."""
         return without_words + scale * (with_words - without_words)
@@ -140,16 +152,16 @@ class Sketch:
         latents = drawing.sampled.latents / config.scaling_factor + config.shift_factor
         return pictures.of_tensor(self._vae.decode(latents, return_dict=False)[0])
 
+    def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
+        """Latents of a picture [1, 3, height, width] from -1 to 1; nothing of them is drawn."""
+        config = self._vae.config
+        return (self._vae.encode(pixels, return_dict=False)[0] - config.shift_factor) * config.scaling_factor
+
     def move(self, device_name: str) -> None:
         """Move the weights to another device."""
         for part in (self._transformer, self._vae, self._text_encoder):
             part.to(device_name)
         self._prompts.clear()
-
-    def _encode(self, source: NDArray[np.uint8]) -> Tensor:
-        config = self._vae.config
-        latents = self._vae.encode(pictures.to_tensor(source, self._device.name), return_dict=False)[0]
-        return (latents - config.shift_factor) * config.scaling_factor
 
     def _read(self, prompt: str) -> Words:
         if (known := self._prompts.get(prompt)) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from tintype.engine import streaming
 from tintype.engine.family import Adapter, Line
 from tintype.engine.loras import formats, layers
 from tintype.engine.loras.formats import NETWORK, Lora, Pair, Part
@@ -137,7 +138,7 @@ class Bank:
         for name in missing:
             self._take_in(name, self._known[name].path)
         pages = [[(page, each.weight) for each in adapters for page in self._held[each.name]] for adapters in used]
-        mixture.mix(pages, next(self._parts[part].module.parameters()).device)
+        mixture.mix(pages, streaming.device_of(self._parts[part].module))
         return mixture.depth
 
     def _take_in(self, name: str, path: Path) -> None:
