@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import diffusers
@@ -41,30 +42,25 @@ OPEN_CLIP = {"layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc"
 
 
 def write(folder: Path, *, is_xl: bool) -> None:
-    """`folder/diffusers` and `folder/single/model.safetensors` of one model."""
+    """`folder/diffusers` and `folder/single/model.safetensors` of one tiny model."""
     torch.manual_seed(5)
-    plain, tensors = folder / "diffusers", dict[str, Tensor]()
-    denoiser, autoencoder = unet(is_xl=is_xl), vae(is_xl=is_xl)
     encoders = {"text_encoder": encoder()} | ({"text_encoder_2": encoder(is_open=True)} if is_xl else {})
-    for name, network in {"unet": denoiser, "vae": autoencoder, **encoders}.items():
-        network.save_pretrained(plain / name)
-    for name in encoders:
-        write_tokenizer(
-            plain / name.replace("text_encoder", "tokenizer"), "!" if name.endswith("2") else "<|endoftext|>"
-        )
-    scheduler = diffusers.DDIMScheduler(**tiny_unets.SCHEDULER)
-    scheduler.save_pretrained(plain / "scheduler")
-    entries = {
-        "_class_name": "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        **{name: ["transformers", type(network).__name__] for name, network in encoders.items()},
-        **{name.replace("text_encoder", "tokenizer"): ["transformers", "CLIPTokenizer"] for name in encoders},
-    }
-    more = {"force_zeros_for_empty_prompt": True} if is_xl else {}
-    (plain / "model_index.json").write_text(json.dumps(entries | more))
-    tensors |= {f"model.diffusion_model.{name}": value for name, value in original_unet(denoiser).items()}
+    write_both(folder, unet(is_xl=is_xl), vae(is_xl=is_xl), encoders)
+
+
+def write_both(
+    folder: Path,
+    denoiser: nn.Module,
+    autoencoder: nn.Module,
+    encoders: dict[str, nn.Module],
+    merges: Sequence[str] = MERGED,
+    **scheduler: object,
+) -> None:
+    """`folder/diffusers` and `folder/single/model.safetensors` of these networks; SDXL where there are two encoders."""
+    is_xl = "text_encoder_2" in encoders
+    networks = {"unet": denoiser, "vae": autoencoder, **encoders}
+    write_folder(folder / "diffusers", networks, merges, is_xl=is_xl, **scheduler)
+    tensors = {f"model.diffusion_model.{name}": value for name, value in original_unet(denoiser).items()}
     tensors |= {f"first_stage_model.{name}": value for name, value in original_vae(autoencoder).items()}
     clip = "conditioner.embedders.0.transformer.text_model." if is_xl else "cond_stage_model.transformer.text_model."
     tensors |= {f"{clip}{name}": value for name, value in encoders["text_encoder"].state_dict().items()}
@@ -72,9 +68,32 @@ def write(folder: Path, *, is_xl: bool) -> None:
     if is_xl:
         found = original_open_clip(encoders["text_encoder_2"])
         tensors |= {f"conditioner.embedders.1.model.{name}": value for name, value in found.items()}
-    write_merges(folder / "single" / MERGES)
+    write_merges(folder / "single" / MERGES, merges)
     dense = {name: value.contiguous().clone() for name, value in tensors.items()}
     safetensors.torch.save_file(dense, folder / "single" / "model.safetensors")
+
+
+def write_folder(
+    folder: Path, networks: dict[str, nn.Module], merges: Sequence[str] = MERGED, *, is_xl: bool, **scheduler: object
+) -> None:
+    """These networks in diffusers' layout; `scheduler` overrides how it is configured."""
+    encoders = [name for name in networks if name.startswith("text_encoder")]
+    for name, network in networks.items():
+        network.save_pretrained(folder / name)
+    for name in encoders:
+        filler = "!" if name.endswith("2") else "<|endoftext|>"
+        write_tokenizer(folder / name.replace("text_encoder", "tokenizer"), filler, merges)
+    diffusers.DDIMScheduler(**{**tiny_unets.SCHEDULER, **scheduler}).save_pretrained(folder / "scheduler")
+    entries = {
+        "_class_name": "StableDiffusionXLPipeline" if is_xl else "StableDiffusionPipeline",
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        **{name: ["transformers", type(networks[name]).__name__] for name in encoders},
+        **{name.replace("text_encoder", "tokenizer"): ["transformers", "CLIPTokenizer"] for name in encoders},
+    }
+    more = {"force_zeros_for_empty_prompt": True} if is_xl else {}
+    (folder / "model_index.json").write_text(json.dumps(entries | more))
 
 
 def unet(*, is_xl: bool) -> nn.Module:
@@ -128,25 +147,26 @@ def encoder(*, is_open: bool = False) -> nn.Module:
     return kind(config)
 
 
-def write_tokenizer(folder: Path, filler: str) -> None:
+def write_tokenizer(folder: Path, filler: str, merges: Sequence[str] = MERGED) -> None:
     letters = list(bytes_to_unicode().values())
-    words = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in MERGED)]
+    words = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
     vocabulary = [*words, "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(vocabulary)}))
-    write_merges(folder / "merges.txt")
+    write_merges(folder / "merges.txt", merges)
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"pad_token": filler, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"})
     )
 
 
-def write_merges(path: Path) -> None:
+def write_merges(path: Path, merges: Sequence[str] = MERGED) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(("#version: 0.2", *MERGED)))
+    path.write_text("\n".join(("#version: 0.2", *merges)))
 
 
 def original_unet(network: nn.Module) -> dict[str, Tensor]:
     attends = ["CrossAttn" in kind for kind in network.config.up_block_types]
+    layers = network.config.layers_per_block
 
     def renamed(name: str) -> str:
         for ours, theirs in TOP.items():
@@ -159,12 +179,12 @@ def original_unet(network: nn.Module) -> dict[str, Tensor]:
         assert found
         block, kind, index, rest = int(found[2]), found[3], int(found[4]), found[5]
         if kind == "downsamplers":
-            return f"input_blocks.{1 + block * (LAYERS + 1) + LAYERS}.0.{rest.replace('conv', 'op')}"
+            return f"input_blocks.{1 + block * (layers + 1) + layers}.0.{rest.replace('conv', 'op')}"
         if kind == "upsamplers":
-            return f"output_blocks.{block * (LAYERS + 1) + LAYERS}.{2 if attends[block] else 1}.{rest}"
+            return f"output_blocks.{block * (layers + 1) + layers}.{2 if attends[block] else 1}.{rest}"
         place = 1 if kind == "attentions" else 0
         side, first = ("input", 1) if found[1] == "down" else ("output", 0)
-        return f"{side}_blocks.{first + block * (LAYERS + 1) + index}.{place}.{_inner(kind, rest)}"
+        return f"{side}_blocks.{first + block * (layers + 1) + index}.{place}.{_inner(kind, rest)}"
 
     return {renamed(name): value for name, value in network.state_dict().items()}
 
