@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import random
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +29,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts.sketch import meaning, scoring, wording  # noqa: E402  (the root is no package)
+from tintype import settings  # noqa: E402
 from tintype.catalog import manifest as catalogue  # noqa: E402
-from tintype.engine import runner  # noqa: E402
+from tintype.engine import job, runner  # noqa: E402
 from tintype.providers import contract  # noqa: E402
 
 FLOOR = {"colours": 90.0, "shapes": 80.0, "positions": 80.0}
@@ -68,26 +73,51 @@ def draw_all(
     manifest = catalogue.read(folder / "manifest.json")
     assert manifest.defaults is not None
     files = contract.ModelFiles(id=manifest.id, family=manifest.family, folder=str(folder), memory_bytes=0)
-    engine = runner.Runner(device="cpu", threads=torch.get_num_threads())
     cases: list[Case] = []
-    for index, figures in enumerate(asked):
-        request = contract.GenerationRequest(
-            id=str(index),
-            task="text_to_image",
-            model=files,
-            prompt=wording.say(figures),
-            negative_prompt="",
-            width=width,
-            height=height,
-            seeds=(seed + index,),
-            steps=steps or manifest.defaults.steps,
-            guidance_scale=manifest.defaults.guidance_scale if guidance is None else guidance,
-            sampler=manifest.defaults.sampler,
-        )
-        given = engine.run(request, threading.Event())
-        (picture,) = [item.pixels for item in given if isinstance(item, contract.Output)]
-        cases.append(Case(asked=figures, picture=picture, score=scoring.score(picture, figures)))
+    with serving(torch.get_num_threads()) as engine:
+        for index, figures in enumerate(asked):
+            request = contract.GenerationRequest(
+                id=str(index),
+                task="text_to_image",
+                model=files,
+                prompt=wording.say(figures),
+                negative_prompt="",
+                width=width,
+                height=height,
+                seeds=(seed + index,),
+                steps=steps or manifest.defaults.steps,
+                guidance_scale=manifest.defaults.guidance_scale if guidance is None else guidance,
+                sampler=manifest.defaults.sampler,
+            )
+            picture = draw(engine, request)
+            cases.append(Case(asked=figures, picture=picture, score=scoring.score(picture, figures)))
     return cases
+
+
+@contextmanager
+def serving(threads: int) -> Iterator[runner.Runner]:
+    """Give an engine on the CPU that works in a thread of its own and forgets what it measured."""
+    with tempfile.TemporaryDirectory() as home:
+        engine = runner.Runner(settings.Engine(device="cpu", threads=threads), Path(home))
+        thread = threading.Thread(target=engine.serve, daemon=True)
+        thread.start()
+        yield engine
+        engine.close()
+        thread.join()
+
+
+def draw(engine: runner.Runner, request: contract.GenerationRequest) -> np.ndarray:
+    """Give the one picture of a request."""
+    arrived: queue.Queue[job.Given] = queue.Queue()
+    engine.submit(job.Job(request=request, give=arrived.put))
+    pictures: list[np.ndarray] = []
+    while not isinstance(item := arrived.get(), job.Ended):
+        if isinstance(item, contract.Output):
+            pictures.append(item.pixels)
+    if item.error is not None:
+        raise item.error
+    (picture,) = pictures
+    return picture
 
 
 def run(options: argparse.Namespace) -> tuple[list[Case], float]:
