@@ -231,7 +231,7 @@ async def test_a_higher_priority_runs_first(http, studio):
     blockers = [await studio.generate(steps=1000, options={"step_s": 0.5}) for _ in range(processes.HELD)]
     for asked in blockers:
         await studio.wait_for(asked["id"], "processing")
-    crowd = [await studio.generate(priority=-5) for _ in range(6)]
+    crowd = [await studio.generate(priority=-5) for _ in range(processes.HELD + 8)]  # more than one worker has in hand
     urgent = await studio.generate(priority=50)
     detailed = (await http.get("/health/detailed")).json()
     assert sum(detailed["queue_depth"].values()) >= 1

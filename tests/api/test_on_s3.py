@@ -125,6 +125,9 @@ async def test_no_secret_is_in_any_log_though_everything_goes_wrong(studio, s3_s
     files = {"file": ("a.png", pictures.png(), "image/png")}
     answer = await studio.http.post("/api/media", files=files)
     problems.check(answer, 503, "storage_unavailable")
+    async with asyncio.timeout(30):  # the worker writes its line after everybody has heard
+        while '"completed"' not in (studio.home / "worker.log").read_text():
+            await asyncio.sleep(0.05)
     logs = {path.name: path.read_text() for path in studio.home.rglob("*.log")}
     assert {"api.log", "worker.log"} <= set(logs)
     password = urlsplit(studio.url).password

@@ -158,7 +158,7 @@ def test_a_path_far_longer_than_a_socket_may_have_works(make, folder):
 
 
 def test_a_moved_data_folder_still_works(make, disposable, folder):
-    ask(disposable.start(), "CREATE TABLE kept AS SELECT 9 AS n", "SELECT 1")
+    ask(disposable.start(), "DROP TABLE IF EXISTS kept", "CREATE TABLE kept AS SELECT 9 AS n", "SELECT 1")
     disposable.stop()
     (folder / "postgres").rename(folder / "elsewhere")
     assert ask(make(folder / "elsewhere").start(), "SELECT n FROM kept") == 9

@@ -108,7 +108,6 @@ class EngineProvider:
         finally:
             if not isinstance(item, Ended):
                 runner.withdraw(job)
-                await asyncio.shield(_until_ended(arrived))
 
     async def cancel(self, token: str) -> None:
         """The engine has no work elsewhere."""
@@ -121,13 +120,7 @@ class EngineProvider:
 
 def _into(arrived: "asyncio.Queue[Given]", loop: asyncio.AbstractEventLoop) -> "Callable[[Given], None]":
     def give(item: "Given") -> None:
-        loop.call_soon_threadsafe(arrived.put_nowait, item)
+        if not loop.is_closed():  # the process ends, and nobody waits any more
+            loop.call_soon_threadsafe(arrived.put_nowait, item)
 
     return give
-
-
-async def _until_ended(arrived: "asyncio.Queue[Given]") -> None:
-    from tintype.engine.job import Ended
-
-    while not isinstance(await arrived.get(), Ended):
-        pass
