@@ -7,7 +7,7 @@ alone, so that no other picture can change it.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -61,8 +61,7 @@ class Steering:
 class Line:
     """One line of the batch a network is given: a picture's sample, with its words or without.
 
-    `sample` is scaled for the network. `beside` holds the further channels of an inpainting network, `style` what a
-    style picture turned into.
+    `sample` is scaled for the network. `beside` holds the further channels of an inpainting network.
     """
 
     sample: Tensor
@@ -70,7 +69,6 @@ class Line:
     words: Words
     guidance_scale: float = 1.0
     beside: Tensor | None = None
-    style: Words = field(default_factory=dict[str, Tensor])
     steering: tuple[Steering, ...] = ()
     adapters: tuple[Adapter, ...] = ()
 
@@ -118,7 +116,6 @@ class Drawing:
     guidance_scale: float
     beside: Tensor | None = None
     blend: Blend | None = None
-    style: Words = field(default_factory=dict[str, Tensor])
     steering: tuple[Steering, ...] = ()
     adapters: tuple[Adapter, ...] = ()
     tiling: Tiling | None = None

@@ -1,6 +1,5 @@
 """How long ticks take, and how far the host may run ahead of a device that computes on its own time."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Generator
@@ -17,9 +16,9 @@ AHEAD = 2
 REMEASURED = 100
 """One in so many ticks is measured whatever is known: compiled code and other programs change the pace."""
 
-HOST_CLOCK = time.perf_counter if sys.platform == "win32" else time.thread_time
+HOST_CLOCK = time.thread_time
 """What a CPU's ticks are timed with: the thread's own processor time, so that busy neighbours do not make a batch size
-look bad. On Windows it counts in steps of 16 ms, longer than many a tick."""
+look bad."""
 
 
 @dataclass

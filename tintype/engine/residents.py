@@ -1,7 +1,6 @@
 """The models that are loaded: brought to the device and put aside as the schedule says."""
 
 import gc
-from collections.abc import Mapping
 from dataclasses import replace
 
 import psutil
@@ -46,11 +45,6 @@ class Residents:
         self._loaded: dict[str, Loaded] = {}
         self._streamed: dict[str, list[Streamed]] = {}
         self._by_id: dict[str, Outline] = {}
-
-    @property
-    def outlines(self) -> Mapping[str, Outline]:
-        """Every known model by id."""
-        return self._by_id
 
     def outline(self, files: ModelFiles) -> Outline:
         """The outline of a model; the schedule's bookkeeping learns its size.

@@ -89,7 +89,6 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
             words=words,
             guidance_scale=drawing.guidance_scale,
             beside=_beside(drawing),
-            style=drawing.style,
             steering=steering,
             adapters=drawing.adapters,
         )
