@@ -13,6 +13,8 @@ from tests.conftest import Servers
 from tests.processes import RunningStudio
 
 RED, BLUE, WHITE, GREEN = (215, 50, 50), (35, 90, 200), (245, 245, 245), (45, 160, 70)
+TOLERANCE = 4
+"""Levels of 255: the engine promises 2 for `fast`, and the invisible mark follows the picture by up to 2 more."""
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +66,15 @@ async def test_the_same_seed_gives_the_same_picture(studio: RunningStudio):
 
 
 async def test_a_picture_does_not_depend_on_how_many_were_asked_for_with_it(studio: RunningStudio):
+    together = await pictures(studio, "two green hearts", seed=20, num_images=3, seed_mode="strict")
+    alone = await pictures(studio, "two green hearts", seed=22, seed_mode="strict")
+    assert np.array_equal(together[2], alone[0])
+
+
+async def test_a_fast_picture_is_within_its_tolerance_of_the_same_picture_alone(studio: RunningStudio):
     together = await pictures(studio, "two green hearts", seed=20, num_images=3)
     alone = await pictures(studio, "two green hearts", seed=22)
-    assert np.array_equal(together[2], alone[0])
+    assert np.abs(together[2] - alone[0]).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (256, 64), (96, 160), (256, 256)])
