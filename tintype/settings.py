@@ -179,6 +179,33 @@ class Engine(Group):
     )
 
 
+class Comfy(Group):
+    """ComfyUI, where it draws beside the built-in engine."""
+
+    table = "comfy"
+    model_config = SettingsConfigDict(env_prefix="TINTYPE_COMFY_")
+
+    url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("COMFYUI_URL"),
+        description="Where ComfyUI answers, e.g. http://127.0.0.1:8188; several are separated by commas.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _names_servers(cls, url: str | None) -> str | None:
+        for address in (url or "").split(",") if url is not None else ():
+            parts = urlsplit(address.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"{address.strip()!r} must look like http://host:8188")
+        return url
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of each server, without a slash at its end."""
+        return tuple(address.strip().rstrip("/") for address in self.url.split(",")) if self.url else ()
+
+
 class Intake(Group):
     """What strangers hand in: links, weights, videos."""
 
@@ -247,7 +274,7 @@ class Logs(Group):
     )
 
 
-GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Intake, Provenance, Logs)
+GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Comfy, Intake, Provenance, Logs)
 
 G = TypeVar("G", bound=Group)
 
