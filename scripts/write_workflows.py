@@ -1,0 +1,46 @@
+"""Write the shipped ComfyUI workflows and the page about them: `python scripts/write_workflows.py`.
+
+They are put together in `scripts/workflows`; `tests/comfy/workflows/test_shipped.py` holds the files to it.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.workflows import pages
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = ROOT / "tintype" / "catalog" / "workflows"
+PAGE = ROOT / "docs" / "workflows-shipped.md"
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Every file there should be, with its text."""
+    for recipe in pages.recipes():
+        folder = SHIPPED / recipe.id
+        yield folder / "manifest.json", _json(recipe.manifest())
+        yield folder / "workflow.json", _json(recipe.draft.graph)
+        yield folder / "bindings.json", _json(recipe.draft.bindings())
+        yield folder / "README.md", pages.readme(recipe)
+    yield PAGE, pages.table()
+
+
+def _json(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write them all; folders of workflows that are no more go."""
+    wanted = dict(files())
+    for folder in SHIPPED.glob("*/"):
+        if folder / "manifest.json" not in wanted:
+            shutil.rmtree(folder)
+    for path, text in wanted.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
