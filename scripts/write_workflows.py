@@ -5,14 +5,18 @@ They are put together in `scripts/workflows`; `tests/comfy/workflows/test_shippe
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.workflows import pages
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = ROOT / "tintype" / "catalog" / "workflows"
+WIDTH = 110
 PAGE = ROOT / "docs" / "workflows-shipped.md"
 
 
@@ -28,7 +32,20 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def _json(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return _laid_out(value, 0) + "\n"
+
+
+def _laid_out(value: Any, indent: int) -> str:
+    """JSON for readers: what fits into a line stands on one."""
+    line = json.dumps(value, ensure_ascii=False)
+    if indent + len(line) <= WIDTH or not isinstance(value, dict | list):
+        return line
+    inner = " " * (indent + 2)
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(name)}: {_laid_out(item, indent + 2)}" for name, item in value.items()]
+        return "{\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + "}"
+    parts = [_laid_out(item, indent + 2) for item in value]
+    return "[\n" + ",\n".join(inner + part for part in parts) + "\n" + " " * indent + "]"
 
 
 def main() -> None:

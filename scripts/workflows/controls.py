@@ -46,7 +46,7 @@ def _recipe(family: Family, kinds: tuple[str, ...]) -> Recipe:
         tasks=("text_to_image",),
         draft=draft,
         defaults=family.defaults,
-        limits=family.limits(),
+        limits=family.limits,
         samplers=unets.SAMPLERS,
         features=(*stills.FEATURES, "controls"),
         controls=kinds,
@@ -69,9 +69,7 @@ def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_
     """What the prompts say, steered by one control picture."""
     word = kind.capitalize()
     picture = draft.add(f"{word} picture", "LoadImage", image=f"{kind}.png")
-    network = draft.add(
-        f"{word} ControlNet", "ControlNetLoader", control_net_name=draft.need(family.controlnets[kind])
-    )
+    network = draft.add(f"{word} ControlNet", "ControlNetLoader", control_net_name=draft.need(family.controlnets[kind]))
     apply = draft.add(
         *(f"Apply {kind}", "ControlNetApplyAdvanced"),
         positive=said.positive,

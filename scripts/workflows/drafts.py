@@ -11,7 +11,7 @@ Link = list[Any]
 
 ORDER = (
     *("prompt", "negative_prompt", "image", "last_image", "mask", "controls", "strength", "scale"),
-    *("width", "height", "frames", "fps", "num_images", "seed"),
+    *("width", "height", "frames", "fps", "seed"),
     *("steps", "guidance_scale", "sampler", "scheduler", "loras"),
 )
 """How a form shows these; what else there is follows as it was bound."""

@@ -32,9 +32,7 @@ OPENRAIL_M = Licence(
     id="CreativeML-OpenRAIL-M", url=f"{HUB}/spaces/CompVis/stable-diffusion-license/raw/main/license.txt"
 )
 OPENRAIL = Licence(id="OpenRAIL", url=f"{HUB}/lllyasviel/ControlNet-v1-1")
-OPENRAIL_XL = Licence(
-    id="OpenRAIL++-M", url=f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md"
-)
+OPENRAIL_XL = Licence(id="OpenRAIL++-M", url=f"{HUB}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md")
 APACHE = Licence(id="Apache-2.0", url="https://www.apache.org/licenses/LICENSE-2.0")
 MIT = Licence(id="MIT", url="https://opensource.org/license/mit")
 BSD = Licence(id="BSD-3-Clause", url="https://github.com/xinntao/Real-ESRGAN/blob/master/LICENSE")
@@ -152,9 +150,7 @@ QWEN_EDIT = _file(
 QWEN_TEXT = _file("text_encoders", "qwen_2.5_vl_7b_fp8_scaled.safetensors", 9.38, QWEN, APACHE)
 QWEN_VAE = _file("vae", "qwen/qwen_image_vae.safetensors", 0.25, QWEN, APACHE)
 
-ESRGAN = _file(
-    "upscale_models", "RealESRGAN_x4plus.safetensors", 0.07, "Comfy-Org/Real-ESRGAN_repackaged", BSD
-)
+ESRGAN = _file("upscale_models", "RealESRGAN_x4plus.safetensors", 0.07, "Comfy-Org/Real-ESRGAN_repackaged", BSD)
 
 MOTION_V3 = _file(
     "animatediff_models",
@@ -203,12 +199,8 @@ REALISTIC_VISION = _file(
     "SG161222/Realistic_Vision_V5.1_noVAE",
     OPENRAIL_M,
 )
-DREAMSHAPER = _file(
-    "checkpoints", "sd15/DreamShaper_8_pruned.safetensors", 2.13, "Lykon/DreamShaper", OPENRAIL_M
-)
-COUNTERFEIT = _file(
-    "checkpoints", "sd15/Counterfeit-V3.0_fp16.safetensors", 4.24, "gsdf/Counterfeit-V3.0", OPENRAIL_M
-)
+DREAMSHAPER = _file("checkpoints", "sd15/DreamShaper_8_pruned.safetensors", 2.13, "Lykon/DreamShaper", OPENRAIL_M)
+COUNTERFEIT = _file("checkpoints", "sd15/Counterfeit-V3.0_fp16.safetensors", 4.24, "gsdf/Counterfeit-V3.0", OPENRAIL_M)
 JUGGERNAUT = _file(
     "checkpoints",
     "sdxl/Juggernaut-XL_v9_RunDiffusionPhoto_v2.safetensors",
@@ -216,9 +208,7 @@ JUGGERNAUT = _file(
     "RunDiffusion/Juggernaut-XL-v9",
     OPENRAIL_M,
 )
-ANIMAGINE = _file(
-    "checkpoints", "sdxl/animagine-xl-3.1.safetensors", 6.94, "cagliostrolab/animagine-xl-3.1", FAIR_AI
-)
+ANIMAGINE = _file("checkpoints", "sdxl/animagine-xl-3.1.safetensors", 6.94, "cagliostrolab/animagine-xl-3.1", FAIR_AI)
 OFFSET_LORA = _file(
     "loras",
     "sdxl/sd_xl_offset_example-lora_1.0.safetensors",

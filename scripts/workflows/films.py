@@ -22,13 +22,13 @@ def save(draft: Draft, images: Link, fps: float) -> None:
     """The frames as an MP4."""
     video = draft.add("Video", "CreateVideo", images=images, fps=fps)
     draft.bind("fps", "integer", video, "fps")
-    node = draft.add(
-        "Save", "SaveVideo", video=video[0], filename_prefix="tintype", format="mp4", codec="h264"
-    )
+    node = draft.add("Save", "SaveVideo", video=video[0], filename_prefix="tintype", format="mp4", codec="h264")
     draft.outputs.append({"node": node.title, "kind": "videos"})
 
 
-def limits(multiple_of: int, most_pixels: int, *, most_side: int, least_side: int = 256, loras: int = 0) -> dict[str, Any]:
+def limits(
+    multiple_of: int, most_pixels: int, *, most_side: int, least_side: int = 256, loras: int = 0
+) -> dict[str, Any]:
     """The manifest's limits of a model of videos."""
     return {
         "min_side": least_side,
@@ -150,7 +150,7 @@ def _animate_recipe(draft: Draft, *, is_long: bool) -> Recipe:
 def _svd() -> Recipe:
     draft = Draft()
     loader = draft.add("Checkpoint", "ImageOnlyCheckpointLoader", ckpt_name=draft.need(files.SVD))
-    picture = stills.source(draft, many=False)
+    picture = stills.source(draft)
     guided = draft.add("Guidance along time", "VideoLinearCFGGuidance", model=loader[0], min_cfg=1.0)
     draft.bind(
         *("first_guidance", "number", guided, "min_cfg"),
@@ -236,7 +236,7 @@ def _wan(*, has_picture: bool) -> Recipe:
             positive=said.positive,
             negative=said.negative,
             vae=decoder,
-            start_image=stills.source(draft, many=False),
+            start_image=stills.source(draft),
             **size,
         )
         said, latent = Words(positive=start[0], negative=start[1]), start[2]
@@ -287,12 +287,12 @@ def _two_stretches(draft: Draft, experts: tuple[Link, Link], said: Words, latent
 
 def _wan_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
     kind = "image" if has_picture else "text"
-    begins = "that begins with a picture" if has_picture else "from words"
+    begins = "that begin with a picture" if has_picture else "from words"
     return Recipe(
         id=f"comfy-wan-{kind}",
         name=f"Wan 2.2 in ComfyUI, {kind} to video",
         description=f"Videos {begins} with Wan 2.2 A14B, five seconds at 16 frames a second.",
-        purpose=f"Makes a video {begins}. Two experts share the work: one decides what moves while there is much noise, "
+        purpose=f"Makes videos {begins}. Two experts share the work: one decides what moves while there is much noise, "
         "the other draws the detail.",
         family="wan",
         tasks=("image_to_video",) if has_picture else ("text_to_video",),
@@ -320,9 +320,7 @@ def _ltx(*, has_picture: bool) -> Recipe:
     said = unets.words(draft, encoder[0])
     size: Mapping[str, Any] = {"width": 768, "height": 512, "length": 97, "batch_size": 1}
     if has_picture:
-        worn = draft.add(
-            "As from a video", "LTXVPreprocess", image=stills.source(draft, many=False), img_compression=35
-        )
+        worn = draft.add("As from a video", "LTXVPreprocess", image=stills.source(draft), img_compression=35)
         start = draft.add(
             *("First frame", "LTXVImgToVideo"),
             positive=said.positive,
@@ -338,9 +336,7 @@ def _ltx(*, has_picture: bool) -> Recipe:
         latent = start[0]
     for name, target in (("width", "width"), ("height", "height"), ("frames", "length")):
         draft.bind(name, "integer", start, target)
-    paced = draft.add(
-        "Pace", "LTXVConditioning", positive=said.positive, negative=said.negative, frame_rate=24.0
-    )
+    paced = draft.add("Pace", "LTXVConditioning", positive=said.positive, negative=said.negative, frame_rate=24.0)
     draft.bind("fps", "integer", paced, "frame_rate")
     samples = _ltx_samples(draft, loader[0], Words(positive=paced[0], negative=paced[1]), latent)
     save(draft, unets.show(draft, samples, loader[2]), 24.0)
@@ -365,12 +361,12 @@ def _ltx_samples(draft: Draft, model: Link, said: Words, latent: Link) -> Link:
 
 def _ltx_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
     kind = "image" if has_picture else "text"
-    begins = "that begins with a picture" if has_picture else "from words"
+    begins = "that begin with a picture" if has_picture else "from words"
     return Recipe(
         id=f"comfy-ltx-{kind}",
         name=f"LTX-Video in ComfyUI, {kind} to video",
         description=f"Videos {begins} with LTX-Video 2B 0.9.5, four seconds at 24 frames a second.",
-        purpose=f"Makes a video {begins}, fast: the small model of its kind.",
+        purpose=f"Makes videos {begins}, fast: the small model of its kind.",
         family="ltx",
         tasks=("image_to_video",) if has_picture else ("text_to_video",),
         draft=draft,

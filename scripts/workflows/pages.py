@@ -63,7 +63,8 @@ def _inputs(recipe: Recipe) -> Iterator[str]:
         shown = f"*{name}*" if name in options else name
         said = given.get("label", "") or FIELDS[name]
         more = " ".join(text for text in (f"{said}.", given.get("help", "")) if text)
-        yield f"| {shown} | {more}{_range(given)} | {_default(recipe, given)} | {_targets(given)} |"
+        said = f"{more}{_range(given)}".replace("|", "\\|")
+        yield f"| {shown} | {said} | {_default(recipe, given)} | {_targets(given)} |"
 
 
 FIELDS = {
@@ -77,7 +78,6 @@ FIELDS = {
     "height": "Pixels",
     "frames": "How many frames",
     "fps": "Frames a second",
-    "num_images": "How many pictures",
     "seed": "What chance begins with",
     "steps": "Steps of the sampler",
     "guidance_scale": "How closely the words are followed",

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from scripts.workflows.drafts import Draft
+from tintype.catalog import manifest
 from tintype.comfy.workflows import schema
 
 RAN = "Whole runs on a real ComfyUI 0.3.64 with small random weights, its pictures looked at."
@@ -27,7 +28,6 @@ class Recipe:
     samplers: tuple[str, ...]
     known_limits: tuple[str, ...]
     checked: str
-    kind: str = "checkpoint"
     features: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()
@@ -43,7 +43,7 @@ class Recipe:
             "id": self.id,
             "name": self.name,
             "description": self.description,
-            "kind": self.kind,
+            "kind": "workflow",
             "family": self.family,
             "provider": "comfyui",
             "loader": "comfy",
@@ -60,6 +60,7 @@ class Recipe:
             "draws_people": True,
             "controls": list(self.controls),
             "scales": list(self.scales),
+            "takes": self._takes(),
             "defaults": dict(self.defaults),
             "limits": dict(self.limits),
             "length": dict(self.length) if self.length else None,
@@ -68,6 +69,13 @@ class Recipe:
         }
         return {name: value for name, value in found.items() if value not in ([], None, {})}
 
+    def _takes(self) -> list[str]:
+        """The fields of a request that have an effect; a picture that comes in is brought to the size asked for."""
+        bound = {TAKEN.get(name, name) for name in self.draft.inputs}
+        if "image" in bound:
+            bound |= {"scale"} if self.scales else {"width", "height"}
+        return [name for name in get_args(manifest.Taken) if name in bound]
+
     def _options(self) -> dict[str, Any]:
         """The JSON schema of what only this workflow understands."""
         own = [one for one in self.draft.inputs.values() if one["name"] not in schema.FIELDS]
@@ -75,6 +83,7 @@ class Recipe:
         return {"type": "object", "properties": properties} if properties else {}
 
 
+TAKEN = {"steps": "num_inference_steps", "frames": "seconds"}
 TYPES = {"integer": "integer", "number": "number", "boolean": "boolean"}
 KEYWORDS = {
     "label": "title",

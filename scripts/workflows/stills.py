@@ -10,6 +10,10 @@ from scripts.workflows.unets import Family, Loaded, Words
 
 FEATURES = ("negative_prompt", "loras")
 PEOPLE = "As with every model that can draw people, pictures leave only past an installed safety detector."
+OTHERS = (
+    "`inpainting_model` must name a model made for this; another one takes the mask too, but sees nothing of the rest. "
+    "A style adds its words alone."
+)
 EXAMPLES = ("a lighthouse on a cliff at dusk, waves below", "a red bicycle leaning on a blue door")
 
 
@@ -26,7 +30,7 @@ def _recipe(family: Family, ending: str, draft: Draft, **said: Any) -> Recipe:
     common: dict[str, Any] = {
         "family": family.family,
         "defaults": family.defaults,
-        "limits": family.limits(),
+        "limits": family.limits,
         "samplers": unets.SAMPLERS,
         "features": FEATURES,
         "checked": RAN if family is unets.SD15 else ACCEPTED,
@@ -86,7 +90,6 @@ def _hires(family: Family) -> Recipe:
         purpose="Draws a picture at the size the model knows, enlarges it and draws it again, so that large pictures "
         "keep one composition and gain detail.",
         tasks=("text_to_image",),
-        limits=family.limits(most_images=2),
         known_limits=(
             "The picture is `hires_scale` times as large as the size asked for, cut to a multiple of 8 pixels.",
             "A strength above about 0.6 changes what the first pass drew.",
@@ -191,15 +194,11 @@ def pass_over(
     return node[0]
 
 
-def source(draft: Draft, *, many: bool = True) -> Link:
-    """The picture that came in, of the request's size already, as often as pictures are asked for."""
+def source(draft: Draft) -> Link:
+    """The picture that came in, of the request's size already."""
     node = draft.add("Source", "LoadImage", image="source.png")
     draft.bind("image", "picture", node, "image", required=True)
-    if not many:
-        return node[0]
-    copies = draft.add("Copies", "RepeatImageBatch", image=node[0], amount=1)
-    draft.bind("num_images", "integer", copies, "amount")
-    return copies[0]
+    return node[0]
 
 
 def _mask(draft: Draft) -> Link:
@@ -272,10 +271,27 @@ def _inpaint(family: Family) -> Recipe:
 
 
 def _inpainting_model(draft: Draft, family: Family) -> Loaded:
-    """The model made for drawing inside masks: a checkpoint of its own, or for SDXL a denoiser beside the checkpoint."""
+    """The model made for drawing inside masks: a checkpoint of its own, or for SDXL a denoiser beside the checkpoint.
+
+    Its option has another name than that of other workflows, so that no style puts an ordinary checkpoint there.
+    """
     if family is unets.SD15:
-        return unets.load(draft, family, checkpoint=files.SD15_INPAINTING)
-    return unets.load(draft, family, unet=files.SDXL_INPAINTING)
+        file, target = files.SD15_INPAINTING, "ckpt_name"
+        loader = draft.add("Checkpoint", "CheckpointLoaderSimple", ckpt_name=draft.need(file))
+        model, clip = loader[0], loader[1]
+    else:
+        file, target = files.SDXL_INPAINTING, "unet_name"
+        loader = draft.add("Inpainting model", "UNETLoader", unet_name=draft.need(file), weight_dtype="default")
+        encoders = draft.add("Checkpoint", "CheckpointLoaderSimple", ckpt_name=draft.need(family.checkpoint))
+        model, clip = loader[0], encoders[1]
+    draft.bind(
+        *("inpainting_model", "model", loader, target),
+        folder=file.folder,
+        default=file.name,
+        label="Inpainting model",
+        help=f"A model of {family.name} that was trained to draw inside masks.",
+    )
+    return unets.around(draft, family, model, clip)
 
 
 def _masked(draft: Draft, loaded: Loaded, said: Words, original: Link, mask: Link) -> tuple[Words, Link]:
@@ -308,50 +324,37 @@ def _inpaint_with_model(family: Family) -> Recipe:
         purpose="Draws what the mask covers with a model that sees the rest of the picture. For mending and changing "
         "things that must fit in.",
         tasks=("inpaint",),
-        known_limits=(_checkpoint_note(family),),
+        known_limits=(OTHERS,),
     )
-
-
-def _checkpoint_note(family: Family) -> str:
-    if family is unets.SD15:
-        return "`checkpoint` must name an inpainting model; others take the mask too, but see nothing of the rest."
-    return "`checkpoint` gives the text encoders alone; what draws is the inpainting model, whatever it says."
 
 
 def _outpaint(family: Family) -> Recipe:
     draft = Draft()
     loaded = _inpainting_model(draft, family)
     said = unets.words(draft, loaded.clip)
-    original = source(draft)
-    grown = draft.add("Overlap", "GrowMask", mask=_mask(draft), expand=16, tapered_corners=True)
+    original, mask = source(draft), _mask(draft)
+    grown = draft.add("Overlap", "GrowMask", mask=mask, expand=16, tapered_corners=True)
     draft.bind(
         *("overlap", "integer", grown, "expand"),
         min=0,
         max=128,
         default=16,
         label="Overlap",
-        help="Pixels of the old picture beside the new part that are drawn anew as well.",
+        help="Pixels of the old picture beside the new part that are drawn as well, so that the two meet.",
     )
     masked, latent = _masked(draft, loaded, said, original, grown[0])
     sampler = unets.sample(draft, family, loaded.model, masked, latent)
     drawn = unets.show(draft, sampler[0], loaded.vae)
-    unets.save(draft, _put_back(draft, original, drawn, _softened(draft, grown[0])))
+    unets.save(draft, _put_back(draft, original, drawn, mask))
     return _recipe(
         *(family, "-outpaint", draft),
         name=f"{family.name} in ComfyUI, beyond the edges",
         description=f"Continues a picture beyond its edges, with {family.name}.",
         purpose="Draws what lies beyond the edges of a picture. Tintype enlarges the canvas by `outpaint` and masks "
-        "what was added; this draws it and blends the seam.",
+        "what was added, with a soft edge; this draws it, and a little of the old picture so that both meet.",
         tasks=("inpaint",),
         known_limits=(
             "More than half of the picture's width or height at once drifts; continue in several requests.",
-            _checkpoint_note(family),
+            OTHERS,
         ),
     )
-
-
-def _softened(draft: Draft, mask: Link) -> Link:
-    """The mask with soft edges."""
-    picture = draft.add("Mask as picture", "MaskToImage", mask=mask)
-    blurred = draft.add("Soften", "ImageBlur", image=picture[0], blur_radius=8, sigma=4.0)
-    return draft.add("Soft mask", "ImageToMask", image=blurred[0], channel="red")[0]

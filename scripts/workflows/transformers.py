@@ -19,7 +19,7 @@ LIMITS: Mapping[str, Any] = {
     "max_pixels": 2_359_296,
     "max_steps": 100,
     "max_guidance_scale": 20,
-    "max_images": 4,
+    "max_images": 8,
     "max_loras": 3,
 }
 
@@ -197,20 +197,16 @@ def _qwen_edit() -> Recipe:
     draft = Draft()
     model, clip = _qwen_parts(draft, files.QWEN_EDIT, 3.0)
     kept = draft.add("Keep contrast", "CFGNorm", model=model, strength=1.0)
-    original = stills.source(draft, many=False)
+    original = stills.source(draft)
     decoder = vae(draft, files.QWEN_VAE)
     found: dict[str, Link] = {}
     for name, title in (("prompt", "Instruction"), ("negative_prompt", "Negative instruction")):
-        node = draft.add(
-            title, "TextEncodeQwenImageEditPlus", clip=clip, prompt="", vae=decoder, image1=original
-        )
+        node = draft.add(title, "TextEncodeQwenImageEditPlus", clip=clip, prompt="", vae=decoder, image1=original)
         draft.bind(name, "text", node, "prompt")
         found[name] = node[0]
     words = Words(positive=found["prompt"], negative=found["negative_prompt"])
     encoded = draft.add("Encode", "VAEEncode", pixels=original, vae=decoder)
-    copies = draft.add("Copies", "RepeatLatentBatch", samples=encoded[0], amount=1)
-    draft.bind("num_images", "integer", copies, "amount")
-    sampler = sample(draft, kept[0], words, copies[0], steps=20, cfg=4.0)
+    sampler = sample(draft, kept[0], words, encoded[0], steps=20, cfg=4.0)
     draft.bind("guidance_scale", "number", sampler, "cfg", min=0, max=20)
     unets.save(draft, unets.show(draft, sampler[0], decoder))
     return Recipe(
@@ -234,7 +230,7 @@ def _qwen_edit() -> Recipe:
 
 def _enlarge() -> Recipe:
     draft = Draft()
-    picture = stills.source(draft, many=False)
+    picture = stills.source(draft)
     network = draft.add("Upscaler", "UpscaleModelLoader", model_name=draft.need(files.ESRGAN))
     draft.bind(
         *("upscaler", "model", network, "model_name"),
@@ -256,7 +252,6 @@ def _enlarge() -> Recipe:
         description="Enlarges a picture two, three or four times with Real-ESRGAN or another upscaler.",
         purpose="Enlarges pictures with a network that sharpens what it enlarges, four times at once; two and three "
         "times are scaled down from that.",
-        kind="upscaler",
         family="rrdb",
         tasks=("upscale",),
         draft=draft,

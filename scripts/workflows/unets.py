@@ -47,7 +47,8 @@ class Family:
             "negative_prompt": self.negative_prompt,
         }
 
-    def limits(self, *, most_images: int = 4) -> dict[str, Any]:
+    @property
+    def limits(self) -> dict[str, Any]:
         """The manifest's limits."""
         return {
             "min_side": self.side // 2,
@@ -56,7 +57,7 @@ class Family:
             "max_pixels": 2 * self.side * self.side,
             "max_steps": 100,
             "max_guidance_scale": 20,
-            "max_images": most_images,
+            "max_images": 8,
             "max_loras": 3,
         }
 
@@ -111,9 +112,9 @@ class Words:
     negative: Link
 
 
-def load(draft: Draft, family: Family, *, checkpoint: File | None = None, unet: File | None = None) -> Loaded:
-    """Checkpoint, VAE and LoRAs; with `unet` the checkpoint gives the words' encoders alone."""
-    name = draft.need(checkpoint or family.checkpoint)
+def load(draft: Draft, family: Family) -> Loaded:
+    """Checkpoint, VAE and LoRAs."""
+    name = draft.need(family.checkpoint)
     loader = draft.add("Checkpoint", "CheckpointLoaderSimple", ckpt_name=name)
     draft.bind(
         *("checkpoint", "model", loader, "ckpt_name"),
@@ -122,12 +123,12 @@ def load(draft: Draft, family: Family, *, checkpoint: File | None = None, unet: 
         label="Checkpoint",
         help=f"A checkpoint of {family.name} in the server's folder; several names with | between: the first it has.",
     )
-    model = loader[0]
-    if unet is not None:
-        denoiser = draft.add("Diffusion model", "UNETLoader", unet_name=draft.need(unet), weight_dtype="default")
-        model = denoiser[0]
+    return around(draft, family, loader[0], loader[1])
+
+
+def around(draft: Draft, family: Family, model: Link, clip: Link) -> Loaded:
+    """What every workflow of a family puts around a model and its text encoder."""
     vae = load_vae(draft, family.vae)
-    clip = loader[1]
     if family.has_clip_layer:
         layer = draft.add("CLIP layer", "CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-1)
         draft.bind(
@@ -217,11 +218,10 @@ def words(draft: Draft, clip: Link) -> Words:
 
 
 def canvas(draft: Draft, side: int, *, kind: str = "EmptyLatentImage") -> Link:
-    """An empty latent picture of the request's size, as many as it asks for."""
+    """An empty latent picture of the request's size. One: each picture of a request has a seed and so a run of its own."""
     node = draft.add("Canvas", kind, width=side, height=side, batch_size=1)
     draft.bind("width", "integer", node, "width")
     draft.bind("height", "integer", node, "height")
-    draft.bind("num_images", "integer", node, "batch_size")
     return node[0]
 
 

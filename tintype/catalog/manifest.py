@@ -138,12 +138,8 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-<<<<<<< HEAD
-    understands, `scales` how many times an upscaler enlarges, `length` how long videos are.
-=======
-    understands, `scales` how many times an upscaler enlarges. `takes` are the fields of a request that a workflow puts
-    to use; None, all of them. What it does not take is refused, not ignored.
->>>>>>> 8a7e09c
+    understands, `scales` how many times an upscaler enlarges, `length` how long videos are. `takes` are the fields of a
+    request that a workflow puts to use; None, all of them. What it does not take is refused, not ignored.
     """
 
     id: Slug
@@ -177,20 +173,13 @@ class Manifest(Value):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-<<<<<<< HEAD
         generates = any(task.startswith("text_to") or task.endswith("_to_video") for task in self.tasks)
-        if generates and (self.defaults is None or self.limits is None or not self.samplers):
-            raise ValueError("a model that generates needs `defaults`, `limits` and `samplers`")
-        if self.length is None and any(task.endswith("_to_video") for task in self.tasks):
-            raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
-        if self.defaults is not None and self.defaults.sampler not in self.samplers:
-=======
-        generates = any(task.startswith("text_to") for task in self.tasks)
         samples = bool(self.samplers) or self.loader == "comfy"  # a workflow may leave the choice to its graph
         if generates and (self.defaults is None or self.limits is None or not samples):
             raise ValueError("a model that generates needs `defaults`, `limits` and `samplers`")
+        if self.length is None and any(task.endswith("_to_video") for task in self.tasks):
+            raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
         if self.defaults is not None and self.samplers and self.defaults.sampler not in self.samplers:
->>>>>>> 8a7e09c
             raise ValueError(f"default sampler {self.defaults.sampler!r} is not among `samplers`")
         return self
 
