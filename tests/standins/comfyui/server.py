@@ -104,7 +104,10 @@ class ComfyUI:
     async def start(self) -> "ComfyUI":
         """Listen, with an empty memory, on the port of before where there was one."""
         self._memory = Memory()
-        listening = socket.create_server(("127.0.0.1", self.port))
+        # Named as TCP, so that asyncio sends what is small at once, as a real server does.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
             self._app(), log_level="error", ws="websockets-sansio", lifespan="off", timeout_graceful_shutdown=1
