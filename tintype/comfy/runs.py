@@ -147,6 +147,7 @@ class _Watch:
     ticket: Ticket
     listener: Listener
     is_running: bool = False
+    is_ending: bool = False
     is_over: bool = False
     heard_at: float = field(default_factory=time.monotonic)
     looked_at: float = 0.0
@@ -163,6 +164,7 @@ class _Watch:
             self.pause_s = min(2 * self.pause_s, LAST_PAUSE_S)
             return self.pause_s
         interval = timeouts.silence_s if self.listener.is_connected else timeouts.poll_s
+        interval = min(interval, LAST_PAUSE_S) if self.is_ending else interval
         return max(0.0, max(self.heard_at, self.looked_at) + interval - time.monotonic())
 
     def note(self, message: Message) -> Step | PreviewFrame | None:
@@ -179,8 +181,9 @@ class _Watch:
             case _:
                 return None
         self.heard_at = time.monotonic()
-        self.is_over = isinstance(message, Ended) or (isinstance(message, Executing) and message.node is None)
-        self.is_running = not self.is_over
+        self.is_ending = isinstance(message, Ended)  # the history has it a few milliseconds later; then it is over
+        self.is_over = isinstance(message, Executing) and message.node is None
+        self.is_running = not self.is_ending and not self.is_over
         match message:
             case Advanced():
                 return Step(node=message.node, step=message.step, steps=message.steps)

@@ -96,6 +96,11 @@ class ComfyUI:
     def memory(self) -> Memory:
         return self._memory
 
+    @property
+    def connections(self) -> int:
+        """How many are open, of both kinds."""
+        return len(self._server.server_state.connections)
+
     def offer(self, folder: str, *names: str) -> None:
         """Have these files of models."""
         node, name = MODEL_INPUTS[folder]
