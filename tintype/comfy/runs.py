@@ -147,7 +147,6 @@ class _Watch:
     ticket: Ticket
     listener: Listener
     is_running: bool = False
-    is_ending: bool = False
     is_over: bool = False
     heard_at: float = field(default_factory=time.monotonic)
     looked_at: float = 0.0
@@ -164,7 +163,6 @@ class _Watch:
             self.pause_s = min(2 * self.pause_s, LAST_PAUSE_S)
             return self.pause_s
         interval = timeouts.silence_s if self.listener.is_connected else timeouts.poll_s
-        interval = min(interval, LAST_PAUSE_S) if self.is_ending else interval
         return max(0.0, max(self.heard_at, self.looked_at) + interval - time.monotonic())
 
     def note(self, message: Message) -> Step | PreviewFrame | None:
@@ -177,13 +175,12 @@ class _Watch:
             case Executing(prompt_id=None) if message.node is not None:
                 pass  # so a server greets who comes back in the middle of their own prompt
             case Executing() | Advanced() | Started() | Ended() if message.prompt_id == ours:
-                pass
+                pass  # `Ended` comes a few milliseconds before the history has it
             case _:
                 return None
         self.heard_at = time.monotonic()
-        self.is_ending = isinstance(message, Ended)  # the history has it a few milliseconds later; then it is over
         self.is_over = isinstance(message, Executing) and message.node is None
-        self.is_running = not self.is_ending and not self.is_over
+        self.is_running = not self.is_over and not isinstance(message, Ended)
         match message:
             case Advanced():
                 return Step(node=message.node, step=message.step, steps=message.steps)

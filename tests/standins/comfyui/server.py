@@ -307,6 +307,8 @@ class ComfyUI:
     async def _post_queue(self, request: Request) -> Response:
         body = await self._body(request)
         memory = self._memory
+        while self.faults.begins_first and any(entry[2].id in body.get("delete", ()) for entry in memory.waiting):
+            await asyncio.sleep(0.001)
         gone = {entry[2].id for entry in memory.waiting} if body.get("clear") else set(body.get("delete", ()))
         memory.waiting = [entry for entry in memory.waiting if entry[2].id not in gone]
         heapq.heapify(memory.waiting)
