@@ -8,7 +8,7 @@ import pytest
 
 from tests.comfy.events import all_of, new_prefix
 from tests.standins.comfyui import graphs, server
-from tintype.comfy import runs
+from tintype.comfy import cancelling, runs
 from tintype.comfy.client import Server, Timeouts
 from tintype.comfy.errors import AccessError, AnswerError, BrokenServerError, TooSlowError, UnreachableError
 
@@ -110,6 +110,27 @@ async def test_the_newer_server_takes_the_ids_of_tickets_and_no_others(tmp_path)
         await all_of(runs.perform(client, runs.book(client), graphs.flat(prefix=new_prefix())))
         body = {"prompt": graphs.flat(prefix=new_prefix()), "prompt_id": "mine"}
         assert (await client.ask("POST", "prompt", json=body)).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("version", "paths"),
+    [("0.33.0", ["/api/jobs/{waiting}/cancel", "/api/jobs/{running}/cancel"]), ("0.3.64", ["/queue", "/interrupt"])],
+)
+async def test_prompts_are_ended_by_the_route_for_that_where_there_is_one(tmp_path, version: str, paths: list[str]):
+    async with server.running(tmp_path, version=version) as standin, Server(standin.url) as client:
+        standin.faults.step_s = 0.01
+        running, waiting = runs.book(client), runs.book(client)
+        for ticket in (running, waiting):
+            graph = graphs.text_to_image("bench.safetensors", prefix=new_prefix(), steps=5000)
+            await client.submit(graph, prompt_id=ticket.prompt_id, client_id=ticket.client_id)
+        while standin.memory.running is None:
+            await asyncio.sleep(0.001)
+        assert await cancelling.cancel(client, waiting.prompt_id) == "waiting"
+        assert await cancelling.cancel(client, running.prompt_id) == "running"
+        assert await client.remaining() == 0
+        posted = [path for method, path in standin.requests if method == "POST" and path != "/prompt"]
+    expected = [path.format(running=running.prompt_id, waiting=waiting.prompt_id) for path in paths]
+    assert list(dict.fromkeys(posted)) == expected
 
 
 def test_a_ticket_survives_as_one_word():

@@ -164,6 +164,8 @@ class ComfyUI:
             Route("/models", self._model_folders),
             Route("/models/{folder}", self._models),
         ]
+        if not self.version.startswith("0.3."):
+            routes.append(Route("/jobs/{id}/cancel", self._cancel_job, methods=["POST"]))
         return Starlette(routes=[*routes, Mount("/api", routes=routes)], middleware=[Middleware(OnlyOwnOrigin)])
 
     async def _ws(self, connected: WebSocket) -> None:
@@ -332,6 +334,20 @@ class ComfyUI:
         if running is not None and wanted in (None, running.id):
             running.is_interrupted = True
         return Response()
+
+    async def _cancel_job(self, request: Request) -> Response:
+        """What newer servers have: whatever the prompt does, and never another one."""
+        self._note(request)
+        memory, wanted = self._memory, request.path_params["id"]
+        is_running = memory.running is not None and memory.running.id == wanted
+        if is_running:
+            memory.running.is_interrupted = True
+        waiting = [entry for entry in memory.waiting if entry[2].id == wanted]
+        for entry in waiting:
+            memory.waiting.remove(entry)
+        heapq.heapify(memory.waiting)
+        await self._changed(memory)
+        return JSONResponse({"cancelled": is_running or bool(waiting)})
 
     async def _post_free(self, request: Request) -> Response:
         body = await self._body(request)
