@@ -74,7 +74,9 @@ class Listener:
                     async for frame in connection:
                         self._hear(messages.parse(frame))
             except (OSError, TimeoutError, websockets.WebSocketException) as error:
-                log.info("no connection for events", server=self._server.url, error=f"{type(error).__name__}: {error}")
+                if self.is_connected or not self._tried.is_set():
+                    reason = f"{type(error).__name__}: {error}"
+                    log.info("no connection for events", server=self._server.url, error=reason)
             finally:
                 self._changed(is_connected=False)
             await asyncio.sleep(pause_s)
