@@ -118,5 +118,6 @@ async def listen(server: Server, client_id: str) -> AsyncGenerator[Listener]:
         yield listener
     finally:
         reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.result()
