@@ -177,12 +177,12 @@ class _Watch:
             case Executing(prompt_id=None) if message.node is not None:
                 pass  # so a server greets who comes back in the middle of their own prompt
             case Executing() | Advanced() | Started() | Ended() if message.prompt_id == ours:
-                pass
+                pass  # `Ended` comes a few milliseconds before the history has it
             case _:
                 return None
         self.heard_at = time.monotonic()
-        self.is_over = isinstance(message, Ended) or (isinstance(message, Executing) and message.node is None)
-        self.is_running = not self.is_over
+        self.is_over = isinstance(message, Executing) and message.node is None
+        self.is_running = not self.is_over and not isinstance(message, Ended)
         match message:
             case Advanced():
                 return Step(node=message.node, step=message.step, steps=message.steps)

@@ -96,6 +96,11 @@ class ComfyUI:
     def memory(self) -> Memory:
         return self._memory
 
+    @property
+    def connections(self) -> int:
+        """How many are open, of both kinds."""
+        return len(self._server.server_state.connections)
+
     def offer(self, folder: str, *names: str) -> None:
         """Have these files of models."""
         node, name = MODEL_INPUTS[folder]
@@ -162,6 +167,8 @@ class ComfyUI:
             Route("/models", self._model_folders),
             Route("/models/{folder}", self._models),
         ]
+        if not self.version.startswith("0.3."):
+            routes.append(Route("/jobs/{id}/cancel", self._cancel_job, methods=["POST"]))
         return Starlette(routes=[*routes, Mount("/api", routes=routes)], middleware=[Middleware(OnlyOwnOrigin)])
 
     async def _ws(self, connected: WebSocket) -> None:
@@ -305,6 +312,8 @@ class ComfyUI:
     async def _post_queue(self, request: Request) -> Response:
         body = await self._body(request)
         memory = self._memory
+        while self.faults.begins_first and any(entry[2].id in body.get("delete", ()) for entry in memory.waiting):
+            await asyncio.sleep(0.001)
         gone = {entry[2].id for entry in memory.waiting} if body.get("clear") else set(body.get("delete", ()))
         memory.waiting = [entry for entry in memory.waiting if entry[2].id not in gone]
         heapq.heapify(memory.waiting)
@@ -328,6 +337,20 @@ class ComfyUI:
         if running is not None and wanted in (None, running.id):
             running.is_interrupted = True
         return Response()
+
+    async def _cancel_job(self, request: Request) -> Response:
+        """What newer servers have: whatever the prompt does, and never another one."""
+        self._note(request)
+        memory, wanted = self._memory, request.path_params["id"]
+        is_running = memory.running is not None and memory.running.id == wanted
+        if is_running:
+            memory.running.is_interrupted = True
+        waiting = [entry for entry in memory.waiting if entry[2].id == wanted]
+        for entry in waiting:
+            memory.waiting.remove(entry)
+        heapq.heapify(memory.waiting)
+        await self._changed(memory)
+        return JSONResponse({"cancelled": is_running or bool(waiting)})
 
     async def _post_free(self, request: Request) -> Response:
         body = await self._body(request)
