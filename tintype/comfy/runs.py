@@ -4,6 +4,7 @@ Events say how far it is; only the history says how it ended. It is asked when t
 when nothing was said of the prompt for a while, and again and again while there is no connection.
 """
 
+import asyncio
 import contextlib
 import functools
 import time
@@ -89,10 +90,16 @@ def book(server: Server) -> Ticket:
 
 
 def perform(
-    server: Server, ticket: Ticket, graph: Graph, *, extra_data: Mapping[str, Any] | None = None
+    server: Server,
+    ticket: Ticket,
+    graph: Graph,
+    *,
+    extra_data: Mapping[str, Any] | None = None,
+    may_begin: asyncio.Event | None = None,
 ) -> AsyncGenerator[Event]:
     """Submit a workflow under a ticket and follow it to its end, the last event being `Done`.
 
+    Given `may_begin`, it only connects until that is set.
     Closing the iterator ends nothing on the server: `cancelling.cancel` does.
 
     Raises:
@@ -100,7 +107,7 @@ def perform(
         PromptForgottenError, NodeFailedError, OutOfMemoryError, PromptInterruptedError: how it ended.
         ComfyError: the server is away for longer than `absence_s`, or is no ComfyUI.
     """
-    return _run(server, ticket, functools.partial(_submit, server, ticket, graph, extra_data))
+    return _run(server, ticket, functools.partial(_submit, server, ticket, graph, extra_data, may_begin))
 
 
 def follow(server: Server, ticket: Ticket) -> AsyncGenerator[Event]:
@@ -122,7 +129,15 @@ async def _run(
                 yield event
 
 
-async def _submit(server: Server, ticket: Ticket, graph: Graph, extra_data: Mapping[str, Any] | None) -> None:
+async def _submit(
+    server: Server,
+    ticket: Ticket,
+    graph: Graph,
+    extra_data: Mapping[str, Any] | None,
+    may_begin: asyncio.Event | None,
+) -> None:
+    if may_begin is not None:
+        await may_begin.wait()
     try:
         await server.submit(graph, prompt_id=ticket.prompt_id, client_id=ticket.client_id, extra_data=extra_data)
     except WorkflowRefusedError:
