@@ -180,7 +180,7 @@ class Engine(Group):
 
 
 class Comfy(Group):
-    """ComfyUI, where it draws beside the built-in engine."""
+    """ComfyUI servers that make pictures."""
 
     table = "comfy"
     model_config = SettingsConfigDict(env_prefix="TINTYPE_COMFY_")
@@ -188,22 +188,29 @@ class Comfy(Group):
     url: str | None = Field(
         default=None,
         validation_alias=AliasChoices("COMFYUI_URL"),
-        description="Where ComfyUI answers, e.g. http://127.0.0.1:8188; several are separated by commas.",
+        description="Address of a ComfyUI server, e.g. http://127.0.0.1:8188; several are separated by commas.",
     )
-
-    @field_validator("url")
-    @classmethod
-    def _names_servers(cls, url: str | None) -> str | None:
-        for address in (url or "").split(",") if url is not None else ():
-            parts = urlsplit(address.strip())
-            if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"{address.strip()!r} must look like http://host:8188")
-        return url
+    models: Path | None = Field(
+        default=None,
+        description="Folder of models that a supervised ComfyUI is shown; default: `models` under the data folder.",
+    )
+    answer_s: float = Field(default=30.0, gt=0, le=600, description="Longest a server may take to answer.")
+    concurrency: int = Field(default=2, ge=1, le=64, description="Jobs that one worker gives to one server at once.")
+    free_after_s: float = Field(
+        default=600.0, ge=0, description="Idle time after which a server is asked to unload its models; 0 never does."
+    )
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The address of each server, without a slash at its end."""
-        return tuple(address.strip().rstrip("/") for address in self.url.split(",")) if self.url else ()
+        """The address of each server, without a slash at the end."""
+        return tuple(one.strip().rstrip("/") for one in (self.url or "").split(",") if one.strip())
+
+    @model_validator(mode="after")
+    def _names_servers(self) -> Self:
+        for url in self.urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise ValueError(f"COMFYUI_URL must look like http://host:8188, not {url!r}")
+        return self
 
 
 class Intake(Group):

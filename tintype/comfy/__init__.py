@@ -1,1 +1,1 @@
-"""ComfyUI as a second engine: its wire, the workflows that run on it, and the provider over both."""
+"""ComfyUI as a second engine: servers elsewhere make the pictures, workflows say how."""

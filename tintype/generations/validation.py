@@ -99,9 +99,9 @@ def filled_in(
     `drawn` are the words the model gets, which a style may have changed.
     """
     first_seed = secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed
-    defaults = manifest.defaults
     assert first_seed is not None
-    assert defaults is not None
+    assert manifest.defaults is not None
+    defaults, options = styles.run(style, manifest, manifest.defaults, request.options)
     drawn = (request.prompt, request.negative_prompt or defaults.negative_prompt)
     if style is not None:
         drawn = styles.apply(style, manifest.family, *drawn)
@@ -120,7 +120,7 @@ def filled_in(
         "sampler": request.sampler or defaults.sampler,
         "seed_mode": request.seed_mode,
         "output_format": request.output_format,
-        "options": request.options,
+        "options": options,
         **companions.chosen(request, manifest, catalogue.models(), pictures.ids_by_place(inputs)),
     }
 

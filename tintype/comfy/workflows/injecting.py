@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tintype import errors
+from tintype.comfy.workflows import choosing
 from tintype.comfy.workflows.graphs import Graph
 from tintype.comfy.workflows.installed import Workflow
 from tintype.comfy.workflows.schema import Bindings, ControlSlot, Input, LoraSlot, Target
@@ -86,7 +87,7 @@ def inject(
             case "picture" | "mask":
                 graph, rest = _with_picture(graph, workflow.bindings, given, request, pictures)
             case _:
-                graph, rest = _with_value(graph, given, request, run), []
+                graph, rest = _with_value(graph, given, request, run)
         unused += rest
     graph = _without(graph, workflow.bindings, unused)
     outputs = [graph.find(output.node).id for output in workflow.bindings.outputs]
@@ -98,19 +99,21 @@ def inject(
     return graph
 
 
-def _with_value(graph: Graph, given: Input, request: GenerationRequest, run: Run) -> Graph:
+def _with_value(graph: Graph, given: Input, request: GenerationRequest, run: Run) -> tuple[Graph, list[str]]:
     value = _value(given, request, run)
     if value is None:
         if given.required:
             raise _invalid(given, "is required; send it")
-        return graph
+        return graph, []
+    if given.type == "model" and value == choosing.NONE and given.without:
+        return graph, list(given.without)
     if wrong := given.fault(value):
         raise _invalid(given, wrong)
     if given.type in ("integer", "seed"):
         value = int(cast("float", value))
     elif given.type == "number":
         value = float(cast("float", value))
-    return _written(graph, given.to, value)
+    return _written(graph, given.to, value), []
 
 
 def _value(given: Input, request: GenerationRequest, run: Run) -> object:

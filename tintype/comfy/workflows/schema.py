@@ -101,8 +101,8 @@ class Input(Value):
     """One value that comes from a request.
 
     `default` holds where a request says nothing; without one the graph's own value stays. A `picture` or `mask` that
-    is not `required` may be left out: then the nodes in `without` are taken out as `bypass` says. `folder` is the one
-    of ComfyUI's model folders that a `model` lies in.
+    is not `required` may be left out: then the nodes in `without` are taken out as `bypass` says, and so they are where
+    a `model` is "none". `folder` is the one of ComfyUI's model folders that a `model` lies in.
     """
 
     name: Name
