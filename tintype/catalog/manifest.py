@@ -104,7 +104,7 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands, `scales` how many times an upscaler enlarges.
+    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges.
     """
 
     id: Slug

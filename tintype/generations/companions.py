@@ -1,4 +1,4 @@
-"""The models that a part of a request needs beside its own: LoRAs, ControlNets, the style adapter, the refiner."""
+"""The models that a part of a request needs beside its own: LoRAs, ControlNets and what draws for them, a refiner, …"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +9,9 @@ from tintype.errors import FieldError
 from tintype.generations.schemas import Control, ImageCreate, LoraUse
 
 Models = Mapping[str, Model]
+
+DRAWN_BY_NETWORKS = {"depth": "depths, near bright", "pose": "a skeleton as OpenPose draws it"}
+"""Controls whose drawing only another model can make of a photograph, and what a picture of one shows."""
 
 
 def loras_of(request: ImageCreate) -> tuple[LoraUse, ...]:
@@ -29,6 +32,9 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
             if _controlnet(control, manifest, models) is None:
                 said = f"no ControlNet for {control.type!r} and {manifest.id!r} is installed; leave it out"
                 yield FieldError(loc=("body", "controls", index, "type"), msg=said)
+            if _lacks_drawing(control) and _preprocessor(control, manifest, models) is None:
+                said = f"no model that makes one of a photograph is installed; send {DRAWN_BY_NETWORKS[control.type]}"
+                yield FieldError(loc=("body", "controls", index, "is_ready"), msg=f"{said}, and true here")
             if control.start >= control.end:
                 yield FieldError(loc=("body", "controls", index, "start"), msg="send less than `end`")
     if "style_image" in features and request.style_image is not None and not _of("style_adapter", manifest, models):
@@ -66,6 +72,7 @@ def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: M
                 **control.model_dump(),
                 "image": pictures["body", "controls", index, "image"],
                 "model": _controlnet(control, manifest, models),
+                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control) else None,
             }
             for index, control in enumerate(request.controls)
         ]
@@ -87,6 +94,7 @@ def ids_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     named = [
         *(lora["model_id"] for lora in parameters.get("loras", ())),
         *(control["model"] for control in parameters.get("controls", ())),
+        *(control.get("preprocessor") for control in parameters.get("controls", ())),
         parameters.get("style_adapter"),
         parameters.get("remover"),
         parameters.get("refiner", {}).get("model"),
@@ -102,3 +110,22 @@ def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
 def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
     fitting = _of("controlnet", manifest, models)
     return next((name for name in fitting if control.type in models[name].manifest.controls), None)
+
+
+def _lacks_drawing(control: Control) -> bool:
+    """Whether another model has to make the drawing that this control is shown."""
+    return control.type in DRAWN_BY_NETWORKS and not control.is_ready
+
+
+def _preprocessor(control: Control, manifest: Manifest, models: Models) -> str | None:
+    """What makes drawings for a control of this type, where the model's provider runs it."""
+    return next(
+        (
+            name
+            for name, each in models.items()
+            if each.manifest.kind == "preprocessor"
+            and each.manifest.provider == manifest.provider
+            and control.type in each.manifest.controls
+        ),
+        None,
+    )

@@ -139,6 +139,10 @@ class Control(Wire):
 
     type: Literal["canny", "depth", "pose", "scribble", "tile"]
     image: Picture
+    is_ready: bool = Field(
+        default=False,
+        description="Whether it is a drawing of edges, depths or a pose already; else one is made of the photograph.",
+    )
     strength: Number = Field(default=1.0, ge=0, le=2)
     start: Number = Field(default=0.0, ge=0, le=1)
     end: Number = Field(default=1.0, ge=0, le=1)
