@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tintype import logs, settings
-from tintype.engine import costs_file, devices, faults, residents, ticks
+from tintype.engine import costs_file, devices, faults, residents, second_pass, ticks
 from tintype.engine.family import Drawing, Loaded
 from tintype.engine.finishing import Done, Finisher
 from tintype.engine.job import Job, Picture
@@ -326,5 +326,5 @@ class Runner:
 def _models_of(request: GenerationRequest) -> list[ModelFiles]:
     """Every model that runs steps of its own for this request."""
     refining = [request.refiner.model] if request.refiner else []
-    enlarging = [request.companions[role] for role in ("upscaler",) if role in request.companions]
+    enlarging = [request.companions[role] for role in (second_pass.UPSCALER,) if role in request.companions]
     return [request.model, *refining, *enlarging]

@@ -9,6 +9,7 @@ from tintype.errors import FieldError
 from tintype.generations.schemas import Control, ImageCreate, LoraUse
 
 Models = Mapping[str, Model]
+Place = tuple[str | int, ...]
 
 DRAWN_BY_NETWORKS = {"depth": "depths, near bright", "pose": "a skeleton as OpenPose draws it"}
 """Controls whose drawing only another model can make of a photograph, and what a picture of one shows."""
@@ -45,6 +46,25 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
         if named is None or named.manifest.kind != "checkpoint":
             said = f"no checkpoint {request.refiner.model!r} is installed; leave it out"
             yield FieldError(loc=("body", "refiner", "model"), msg=said)
+    if "hires" in features and request.hires is not None and request.hires.upscaler is not None:
+        yield from upscaler_problems(request.hires.upscaler, ("hires", "upscaler"), manifest, models)
+
+
+def upscaler_problems(name: str, place: Place, manifest: Manifest, models: Models) -> Iterator[FieldError]:
+    """What is wrong with the upscaler that a request names at a place of its body."""
+    fitting = upscalers(manifest, models)
+    if name not in fitting:
+        there = f"send {' or '.join(map(repr, fitting))}" if fitting else "none is installed; leave it out"
+        yield FieldError(loc=("body", *place), msg=f"{name!r} is no upscaler that goes with {manifest.id!r}; {there}")
+
+
+def upscalers(manifest: Manifest, models: Models) -> list[str]:
+    """The installed upscalers that the model's provider runs."""
+    return [
+        name
+        for name, each in models.items()
+        if each.manifest.kind == "upscaler" and each.manifest.provider == manifest.provider
+    ]
 
 
 def _lora_problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterator[FieldError]:
@@ -76,6 +96,8 @@ def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: M
             }
             for index, control in enumerate(request.controls)
         ]
+    if learned := _learned_words(request, manifest, models):
+        found["embeddings"] = learned
     if request.style_image is not None:
         found["style_image"] = pictures["body", "style_image"]
         found["style_adapter"] = _of("style_adapter", manifest, models)[0]
@@ -95,9 +117,12 @@ def ids_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
         *(lora["model_id"] for lora in parameters.get("loras", ())),
         *(control["model"] for control in parameters.get("controls", ())),
         *(control.get("preprocessor") for control in parameters.get("controls", ())),
+        *parameters.get("embeddings", {}).values(),
         parameters.get("style_adapter"),
         parameters.get("remover"),
         parameters.get("refiner", {}).get("model"),
+        parameters.get("hires", {}).get("upscaler"),
+        parameters.get("upscaler"),
     ]
     return tuple(dict.fromkeys(name for name in named if name is not None))
 
@@ -110,6 +135,17 @@ def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
 def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
     fitting = _of("controlnet", manifest, models)
     return next((name for name in fitting if control.type in models[name].manifest.controls), None)
+
+
+def _learned_words(request: ImageCreate, manifest: Manifest, models: Models) -> dict[str, str]:
+    """The installed words that were learned for this family and stand in the prompts, and whose they are."""
+    said = f"{request.prompt}\n{request.negative_prompt}"
+    return {
+        word: name
+        for name in _of("embedding", manifest, models)
+        for word in models[name].manifest.trigger_words or (name,)
+        if word in said
+    }
 
 
 def _lacks_drawing(control: Control) -> bool:

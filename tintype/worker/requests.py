@@ -39,7 +39,8 @@ def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
         return {}
     source = inputs.pixels_of(parameters["image"])
     if parameters["task"] in ("upscale", "remove_background"):
-        return {"source": source, "scale": parameters.get("scale", 1)}
+        how = {name: parameters[name] for name in ("scale", "strength") if name in parameters}
+        return {"source": source, **how}
     mask: Pixels | None = None
     if "mask" in parameters:
         mask = canvases.mask_of(inputs.pixels_of(parameters["mask"]))
@@ -76,11 +77,15 @@ def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> 
         for one in controls:
             if (drawn_by := one.get("preprocessor")) is not None:
                 companions[f"{one['type']}_estimator"] = files(drawn_by)
+    for word, name in parameters.get("embeddings", {}).items():
+        companions[f"embedding:{word}"] = files(name)
     if "style_image" in parameters:
         found["style_image"] = inputs.pixels_of(parameters["style_image"])
         companions["style_adapter"] = files(parameters["style_adapter"])
     if hires := parameters.get("hires"):
         found["hires"] = Hires(scale=hires["scale"], steps=hires["steps"], strength=hires["strength"])
+    if (upscaler := parameters.get("upscaler") or (hires or {}).get("upscaler")) is not None:
+        companions["upscaler"] = files(upscaler)
     if refiner := parameters.get("refiner"):
         found["refiner"] = Refiner(model=files(refiner["model"]), switch_at=refiner["switch_at"])
     return {**found, "companions": companions}
