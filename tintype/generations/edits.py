@@ -67,9 +67,13 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     if request.background is not None:  # what is in front stays as it is: the words are all about what is behind
         words = ", ".join(text for text in (request.prompt, request.background) if text)
         request = request.model_copy(update={"prompt": words})
+    if request.outpaint is not None:
+        whole = _in_whole_steps(request.outpaint, _source(inputs), manifest.limits)
+        request = request.model_copy(update={"outpaint": whole})
     width, height = _size(request, _source(inputs), manifest.limits)
     problems = [
         *_edit_problems(request, inputs, catalogue),
+        *_shape_problems(request, _source(inputs), manifest.limits, manifest),
         *validation.size_problems(width, height, manifest.limits, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]
@@ -124,6 +128,16 @@ def _edit_problems(request: EditCreate, inputs: Sequence[Picture], catalogue: Ca
                 f"is {row.width}×{row.height}; send a mask of {source.width}×{source.height}, the size of the picture"
             )
             yield FieldError(loc=picture.place, msg=said)
+
+
+def _shape_problems(request: EditCreate, source: Media, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
+    if (grown := request.outpaint) is None:
+        return
+    width, height = source.width + grown.left + grown.right, source.height + grown.top + grown.bottom
+    most = limits.max_side / limits.min_side
+    if max(width, height) > most * min(width, height):
+        said = f"makes {width}×{height}; {manifest.id!r} draws one side at most {most:g} times the other: add less"
+        yield field("outpaint", said)
 
 
 def _resolve_removal(request: EditCreate, model: Model, inputs: Sequence[Picture]) -> Resolved:
@@ -279,6 +293,17 @@ def _size(request: EditCreate, source: Media, limits: Limits) -> tuple[int, int]
     if request.outpaint is None and request.height is not None:
         return validation.nearest(round(width * request.height / height), limits), request.height
     return fitted(width, height, limits)
+
+
+def _in_whole_steps(asked: Outpaint, source: Media, limits: Limits) -> Outpaint:
+    """The margins, widened to the next size that the model draws, or the picture itself would lose its edges."""
+    margins = asked.model_dump()
+    for side, before, after in ((source.width, "left", "right"), (source.height, "top", "bottom")):
+        added = margins[before] + margins[after]
+        missing = -(side + added) % limits.multiple_of
+        if added and side + added + missing <= limits.max_side:
+            margins[max(before, after, key=margins.__getitem__)] += missing
+    return Outpaint(**margins)
 
 
 def fitted(width: int, height: int, limits: Limits) -> tuple[int, int]:
