@@ -189,6 +189,8 @@ class Manifest(Value):
     def _can_be_checked(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         if value and options.Schema.model_validate(value).type != "object":
             raise ValueError("options are an object with `properties`")
+        if value and options.has_deep_pictures(options.Schema.model_validate(value)):
+            raise ValueError("options of the format `picture` stand directly below `properties`")
         return value
 
     @property

@@ -56,6 +56,21 @@ class Schema(BaseModel):
         return self
 
 
+def has_deep_pictures(schema: Schema) -> bool:
+    """Whether a picture stands elsewhere than directly among an object's properties, where nobody looks for one."""
+    return any(_holds_picture(part) for one in schema.properties.values() for part in _parts(one))
+
+
+def _holds_picture(schema: Schema) -> bool:
+    return schema.format is not None or any(map(_holds_picture, _parts(schema)))
+
+
+def _parts(schema: Schema) -> Iterator[Schema]:
+    yield from schema.properties.values()
+    if schema.items is not None:
+        yield schema.items
+
+
 def check(value: object, schema: Schema, place: Place) -> Iterator[FieldError]:
     """Everything in `value` that breaks `schema`, each with the limit; `place` is where the value stands."""
     if not _is_of_type(value, schema.type):
