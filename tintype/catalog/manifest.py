@@ -206,9 +206,19 @@ def read(path: Path) -> Manifest:
         ManifestError: it is missing, not JSON, or breaks a rule; the message says which.
     """
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise ManifestError(f"{path}: {problems}") from error
+        return parse(json.loads(path.read_text()), where=str(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: {error}") from error
+
+
+def parse(value: object, *, where: str) -> Manifest:
+    """The manifest in a JSON value; `where` names it in messages.
+
+    Raises:
+        ManifestError: it breaks a rule; the message says which.
+    """
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"{where}: {problems}") from error
