@@ -138,8 +138,9 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands, `scales` how many times an upscaler enlarges, `length` how long videos are. `takes` are the fields of
-    a request that a workflow puts to use; None, all of them. What it does not take is refused, not ignored.
+    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges, `length` how long
+    videos are. `takes` are the fields of a request that a workflow puts to use; None, all of them. What it does not
+    take is refused, not ignored.
     """
 
     id: Slug
@@ -188,6 +189,8 @@ class Manifest(Value):
     def _can_be_checked(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         if value and options.Schema.model_validate(value).type != "object":
             raise ValueError("options are an object with `properties`")
+        if value and options.has_deep_pictures(options.Schema.model_validate(value)):
+            raise ValueError("options of the format `picture` stand directly below `properties`")
         return value
 
     @property
@@ -203,9 +206,19 @@ def read(path: Path) -> Manifest:
         ManifestError: it is missing, not JSON, or breaks a rule; the message says which.
     """
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise ManifestError(f"{path}: {problems}") from error
+        return parse(json.loads(path.read_text()), where=str(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: {error}") from error
+
+
+def parse(value: object, *, where: str) -> Manifest:
+    """The manifest in a JSON value; `where` names it in messages.
+
+    Raises:
+        ManifestError: it breaks a rule; the message says which.
+    """
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"{where}: {problems}") from error

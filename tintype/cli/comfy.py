@@ -2,7 +2,7 @@
 
 import typer
 
-from tintype.cli import comfy_up
+from tintype.cli import comfy_add, comfy_up, comfy_workflows
 
 app = typer.Typer(help="ComfyUI: a second engine.", no_args_is_help=True)
 
@@ -13,3 +13,7 @@ def comfy() -> None:
 
 
 app.command("up")(comfy_up.up)
+app.command("add")(comfy_add.add)
+app.command("check")(comfy_workflows.check)
+app.command("list")(comfy_workflows.list_workflows)
+app.command("remove")(comfy_workflows.remove)
