@@ -62,7 +62,7 @@ def _notes(kinds: tuple[str, ...]) -> Iterator[str]:
     if "pose" in kinds:
         yield POSES
     if len(kinds) > 1:
-        yield "Three ControlNets at once take their memory at once; strengths that add up to more than about 1.5 harden."
+        yield "Three ControlNets at once take their memory at once; strengths above 1.5 in sum stiffen."
 
 
 def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_out: bool) -> Words:

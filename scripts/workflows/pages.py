@@ -177,8 +177,8 @@ def _all_of_them() -> Iterator[str]:
         )
     yield ""
     yield "*Whole runs*: ran on a real ComfyUI 0.3.64 with small random weights, and its pictures were looked at."
-    yield "*Graph only*: that server took the graph with every value of the smallest and the largest request; nobody ran"
-    yield "it with weights here."
+    yield "*Graph only*: that server took the graph with every value of the smallest and the largest request; nobody"
+    yield "ran it with weights here."
 
 
 def _styles_part() -> Iterator[str]:

@@ -182,7 +182,7 @@ def test_a_style_chooses_words_checkpoint_and_sampling_of_the_family(style_id, w
     names = [one.strip() for name in ("checkpoint", "style_lora") for one in options.get(name, "none").split("|")]
     assert all(name == choosing.NONE or name.startswith(own) for name in names)
     assert set(options) <= set(said.options["properties"])
-    request = given.request(**{"options": options, "sampler": defaults.sampler, "steps": defaults.steps})
+    request = given.request(options=options, sampler=defaults.sampler, steps=defaults.steps)
     everything = {file.name for file in files.OF_STYLES} | {files.SD15.name, files.SDXL.name}
     drawn = shipped.inject(found, choosing.choose(found, request, lambda folder: everything))
     assert list(shipped.faults(drawn, shipped.object_info())) == []
