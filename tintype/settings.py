@@ -146,7 +146,12 @@ class Worker(Group):
     table = "worker"
     model_config = SettingsConfigDict(env_prefix="TINTYPE_WORKER_")
 
-    concurrency: int = Field(default=16, ge=1, le=256, description="Jobs one worker process holds at once.")
+    concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Jobs one worker process holds at once for each provider, if the provider runs as many.",
+    )
     heartbeat_s: float = Field(default=0.75, gt=0.05, le=30, description="How often a worker says it is alive.")
     dead_after_s: float = Field(
         default=3.0, gt=0.2, le=300, description="Silence after which another worker takes a job over."
@@ -192,13 +197,11 @@ class Comfy(Group):
     )
     models: Path | None = Field(
         default=None,
-        description="Folder of models that a supervised ComfyUI is shown; default: `models` under the data folder.",
+        description="Folder of models `tintype comfy up` shows to ComfyUI; default: `models` under the data folder.",
     )
     answer_s: float = Field(default=30.0, gt=0, le=600, description="Longest a server may take to answer.")
     concurrency: int = Field(default=2, ge=1, le=64, description="Jobs that one worker gives to one server at once.")
-    free_after_s: float = Field(
-        default=600.0, ge=0, description="Idle time after which a server is asked to unload its models; 0 never does."
-    )
+    free_after_s: float = Field(default=600.0, ge=0, description="Idle time before a server unloads models; 0: never.")
 
     @property
     def urls(self) -> tuple[str, ...]:

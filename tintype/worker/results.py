@@ -119,6 +119,7 @@ def settings_of(claim: Claim, output: Output) -> GenerationSettings:
         style=claim.style,
         tool="Tintype",
         tool_version=__version__,
+        graph=output.graph,
     )
 
 
