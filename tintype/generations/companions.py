@@ -33,7 +33,7 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
             if _controlnet(control, manifest, models) is None:
                 said = f"no ControlNet for {control.type!r} and {manifest.id!r} is installed; leave it out"
                 yield FieldError(loc=("body", "controls", index, "type"), msg=said)
-            if _lacks_drawing(control) and _preprocessor(control, manifest, models) is None:
+            if _lacks_drawing(control, manifest) and _preprocessor(control, manifest, models) is None:
                 said = f"no model that makes one of a photograph is installed; send {DRAWN_BY_NETWORKS[control.type]}"
                 yield FieldError(loc=("body", "controls", index, "is_ready"), msg=f"{said}, and true here")
             if control.start >= control.end:
@@ -92,7 +92,7 @@ def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: M
                 **control.model_dump(),
                 "image": pictures["body", "controls", index, "image"],
                 "model": _controlnet(control, manifest, models),
-                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control) else None,
+                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control, manifest) else None,
             }
             for index, control in enumerate(request.controls)
         ]
@@ -133,6 +133,9 @@ def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
 
 
 def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
+    """What follows a control of this type: an installed ControlNet, or the workflow itself, which brings its own."""
+    if control.type in manifest.controls:
+        return manifest.id
     fitting = _of("controlnet", manifest, models)
     return next((name for name in fitting if control.type in models[name].manifest.controls), None)
 
@@ -148,9 +151,9 @@ def _learned_words(request: ImageCreate, manifest: Manifest, models: Models) -> 
     }
 
 
-def _lacks_drawing(control: Control) -> bool:
+def _lacks_drawing(control: Control, manifest: Manifest) -> bool:
     """Whether another model has to make the drawing that this control is shown."""
-    return control.type in DRAWN_BY_NETWORKS and not control.is_ready
+    return control.type in DRAWN_BY_NETWORKS and not control.is_ready and control.type not in manifest.controls
 
 
 def _preprocessor(control: Control, manifest: Manifest, models: Models) -> str | None:

@@ -1,6 +1,7 @@
 """The workflows that ship with Tintype: whole, true to what a real server says of its nodes, and told in words."""
 
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -14,6 +15,8 @@ from tintype.catalog import styles
 from tintype.catalog.operations import Catalogue
 from tintype.comfy.workflows import checking, choosing, forbidden, injecting, model_names, node_types, schema
 from tintype.comfy.workflows.node_types import NodeTypes
+from tintype.generations import companions
+from tintype.generations.schemas import ImageCreate
 from tintype.providers.contract import GenerationRequest
 
 MAKES_VIDEOS = ("text_to_video", "image_to_video")
@@ -232,6 +235,29 @@ def test_each_control_alone_and_all_together_leave_only_their_own_nodes(tmp_path
         assert sum(node.class_type == "LoadImage" for node in alone.nodes.values()) == 1
     together = shipped.inject(found, whole)
     assert sum(node.class_type == "ControlNetApplyAdvanced" for node in together.nodes.values()) == 3
+
+
+def test_a_drawing_is_used_as_it_is_and_needs_no_package_that_would_make_one():
+    found = shipped.workflow("comfy-sdxl-pose")
+    control = shipped.smallest("comfy-sdxl-pose").controls[0]
+    for is_ready in (True, False):
+        graph = shipped.inject(found, given.request(controls=(dataclasses.replace(control, is_ready=is_ready),)))
+        packages = {pages.package_of(node.class_type) for node in graph.nodes.values()}
+        assert packages == ({pages.CORE} if is_ready else {pages.CORE, "comfyui_controlnet_aux"})
+        assert checking.check_graph(graph, shipped.types()) == []
+
+
+def test_a_workflow_with_a_controlnet_of_its_own_takes_controls_where_none_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:8188")
+    models = Catalogue(tmp_path).models()
+    asked = {"type": "pose", "image": "0" * 8 + "-0000" * 3 + "-" + "0" * 12}
+    request = ImageCreate.model_validate({"prompt": "a dancer", "controls": [asked]})
+    said = models["comfy-sd15-pose"].manifest
+    assert list(companions.problems(request, said, models)) == []
+    places = {("body", "controls", 0, "image"): "a picture"}
+    assert companions.chosen(request, said, models, places)["controls"][0]["model"] == "comfy-sd15-pose"
+    first = next(companions.problems(request, models["comfy-sd15-canny"].manifest, models))
+    assert "no ControlNet for 'pose'" in first.msg
 
 
 def test_the_shipped_folder_is_part_of_the_package():
