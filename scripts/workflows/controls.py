@@ -5,7 +5,7 @@ from typing import Any
 
 from scripts.workflows import stills, unets
 from scripts.workflows.drafts import Draft, Link, Node
-from scripts.workflows.recipes import ACCEPTED, RAN, Recipe
+from scripts.workflows.recipes import Recipe
 from scripts.workflows.unets import Family, Words
 
 KINDS = ("canny", "depth", "pose")
@@ -51,7 +51,7 @@ def _recipe(family: Family, kinds: tuple[str, ...]) -> Recipe:
         features=(*stills.FEATURES, "controls"),
         controls=kinds,
         known_limits=(*_notes(kinds), stills.PEOPLE),
-        checked=RAN if family is unets.SD15 and kinds == ("canny",) else ACCEPTED,
+        checked="whole runs" if kinds == ("canny",) else "whole runs of drawings",
         examples=stills.EXAMPLES,
     )
 

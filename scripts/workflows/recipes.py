@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from scripts.workflows.drafts import Draft
 from tintype.catalog import manifest
 from tintype.comfy.workflows import schema
 
-RAN = "Whole runs on a real ComfyUI 0.3.64 with small random weights, its pictures looked at."
-ACCEPTED = "A real ComfyUI 0.3.64 took the graph and every value; it has not been run with weights."
+Checked = Literal["whole runs", "whole runs of drawings", "graph only"]
+CHECKED: dict[Checked, str] = {
+    "whole runs": "ran on a real ComfyUI 0.3.64 on a CPU with random weights, and what it saved was looked at",
+    "whole runs of drawings": "ran so with control pictures that are drawings already; what draws them of photographs "
+    "needs weights of its own and did not run",
+    "graph only": "a real ComfyUI 0.3.64 took the graph with all values of the smallest and of the largest request; "
+    "nobody ran it with weights here",
+}
+"""How far a workflow was tried, and what that means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class Recipe:
     limits: Mapping[str, Any]
     samplers: tuple[str, ...]
     known_limits: tuple[str, ...]
-    checked: str
+    checked: Checked
     features: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()
