@@ -136,11 +136,11 @@ class Manifest(Value):
 
     `memory_bytes` gives the resident size per precision. `options` is a JSON schema of what only this model
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
-    form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA
-    was trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a
-    ControlNet understands, a preprocessor makes of photographs or a workflow follows, `scales` how many times an
-    upscaler enlarges, `length` how long videos are. `takes` are the fields of a request that a workflow puts to use;
-    None, all of them. What it does not take is refused, not ignored.
+    form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
+    trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
+    understands, a preprocessor makes of photographs or a workflow follows, `scales` how many times an upscaler enlarges,
+    `length` how long videos are. `takes` are the fields of a request that a workflow puts to use; None, all of them.
+    What it does not take is refused, not ignored.
     """
 
     id: Slug
@@ -189,6 +189,8 @@ class Manifest(Value):
     def _can_be_checked(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         if value and options.Schema.model_validate(value).type != "object":
             raise ValueError("options are an object with `properties`")
+        if value and options.has_deep_pictures(options.Schema.model_validate(value)):
+            raise ValueError("options of the format `picture` stand directly below `properties`")
         return value
 
     @property

@@ -164,6 +164,10 @@ class Server:
         """All nodes the server has, as it describes them; choices of a model input are the files it has."""
         return await self._read("object_info")
 
+    async def model_folders(self) -> tuple[str, ...]:
+        """The names of the server's folders of models."""
+        return tuple(map(str, await self._read("models")))
+
     async def models(self, folder: str) -> tuple[str, ...]:
         """The files in one of the server's folders of models, relative to it; empty if it has no such folder."""
         answer = await self.ask("GET", f"models/{folder}")

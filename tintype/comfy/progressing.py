@@ -16,38 +16,36 @@ LINKS_FOLLOWED = 8
 
 
 class Course:
-    """The steps of one job: `runs` runs of a graph, one after the other."""
+    """The steps of one job: `runs` runs of a graph."""
 
     def __init__(self, graph: Graph, runs: int) -> None:
         self._runs = runs
-        self._run = 0
         self._expected = sampler_steps(graph)
         self._most = dict(self._expected)
-        self._done: dict[str, int] = {}
+        self._done: dict[tuple[int, str], int] = {}
+        self._ended: set[int] = set()
         self._fraction = -1.0
 
-    def begin(self, run: int) -> None:
-        """From now on steps are those of run `run`; all before are over."""
-        self._run, self._done = run, {}
-
-    def advance(self, step: Step) -> Progress | None:
-        """What a node's step means for the whole; None where it says nothing new."""
+    def advance(self, run: int, step: Step) -> Progress | None:
+        """What a step of one of the runs means for the whole; None where it says nothing new."""
         if step.steps > 0 and (not self._expected or step.node in self._expected):
-            self._most[step.node] = max(step.steps, 1)
-            self._done[step.node] = max(self._done.get(step.node, 0), min(step.step, step.steps))
+            self._most[step.node] = step.steps
+            before = self._done.get((run, step.node), 0)
+            self._done[run, step.node] = max(before, min(step.step, step.steps))
         return self._news()
 
-    def end(self) -> Progress | None:
-        """The run is over, whatever it told of its steps: a server leaves out nodes that it has the result of."""
+    def end(self, run: int) -> Progress | None:
+        """A run is over, whatever it told of its steps: a server leaves out nodes that it has the result of."""
         self._most = self._most or {"": 1}
-        self._done = dict(self._most)
+        self._ended.add(run)
         return self._news()
 
     def _news(self) -> Progress | None:
         each = sum(self._most.values())
         if each == 0:
             return None
-        step, steps = self._run * each + sum(self._done.values()), self._runs * each
+        begun = sum(done for (run, _), done in self._done.items() if run not in self._ended)
+        step, steps = min(len(self._ended) * each + begun, self._runs * each), self._runs * each
         if step / steps <= self._fraction:
             return None
         self._fraction = step / steps

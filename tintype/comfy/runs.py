@@ -9,7 +9,7 @@ import functools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from tintype import logs
@@ -115,7 +115,9 @@ async def _run(
         await listener.ready()
         if begin is not None:
             await begin()
-        async with contextlib.aclosing(_events(_Watch(server=server, ticket=ticket, listener=listener))) as events:
+        heard_at = time.monotonic() if begin is not None else 0.0  # of one that may be over by now, ask at once
+        watch = _Watch(server=server, ticket=ticket, listener=listener, heard_at=heard_at)
+        async with contextlib.aclosing(_events(watch)) as events:
             async for event in events:
                 yield event
 
@@ -148,7 +150,7 @@ class _Watch:
     listener: Listener
     is_running: bool = False
     is_over: bool = False
-    heard_at: float = field(default_factory=time.monotonic)
+    heard_at: float
     looked_at: float = 0.0
     pause_s: float = FIRST_PAUSE_S
     away_since: float | None = None

@@ -8,9 +8,11 @@ from sqlalchemy import select
 
 from tintype import errors
 from tintype.accounts.actors import Actor
+from tintype.catalog.manifest import Manifest
+from tintype.catalog.operations import Catalogue
 from tintype.db.session import WriteSession
 from tintype.errors import FieldError
-from tintype.generations.schemas import EditCreate, ImageCreate, UpscaleCreate
+from tintype.generations.schemas import IS_PICTURE, EditCreate, ImageCreate, UpscaleCreate
 from tintype.generations.states import Role
 from tintype.media import operations as media
 from tintype.media.operations import Upload
@@ -48,8 +50,13 @@ class Picture:
     media: Media
 
 
-def named(request: ImageCreate | UpscaleCreate) -> Iterator[Named]:
-    """Every picture that the request names."""
+def named(request: ImageCreate | UpscaleCreate, catalogue: Catalogue) -> Iterator[Named]:
+    """Every picture that the request names, those in the options of the model it names included."""
+    model = catalogue.models().get(request.model) if request.model is not None else None
+    for name in picture_options(model.manifest) if model is not None else ():
+        text = request.options.get(name)
+        if isinstance(text, str) and IS_PICTURE.match(text):
+            yield Named(place=("body", "options", name), role="reference", text=text)
     if isinstance(request, EditCreate | UpscaleCreate):
         yield Named(place=("body", "image"), role="source", text=request.image)
     if isinstance(request, EditCreate):
@@ -64,8 +71,18 @@ def named(request: ImageCreate | UpscaleCreate) -> Iterator[Named]:
             yield Named(place=("body", "style_image"), role="style", text=request.style_image)
 
 
+def picture_options(manifest: Manifest) -> tuple[str, ...]:
+    """The options of a model that are pictures."""
+    properties = manifest.options.get("properties", {})
+    return tuple(name for name, schema in properties.items() if schema.get("format") == "picture")
+
+
 async def find(
-    session: WriteSession, actor: Actor, request: ImageCreate | UpscaleCreate, brought: Mapping[str, Upload]
+    session: WriteSession,
+    actor: Actor,
+    request: ImageCreate | UpscaleCreate,
+    catalogue: Catalogue,
+    brought: Mapping[str, Upload],
 ) -> list[Picture]:
     """The pictures a request names, locked against deletion; those it brings along become uploads of the actor's.
 
@@ -77,7 +94,7 @@ async def find(
     added: dict[str, Media] = {}
     found: list[Picture] = []
     problems: list[FieldError] = []
-    for name in named(request):
+    for name in named(request, catalogue):
         if name.media_id is None:
             if name.text not in added:
                 added[name.text] = await media.add_upload(session, actor, brought[name.text])

@@ -38,7 +38,8 @@ class Faults:
     `out_of_memory`: how many samplers fail for that. `frame_bytes`: the least size of a preview. `step_s`: what a step
     takes. `race_s`: between the news of success and the history, which a real server takes 2 to 11 ms for; `lag_s`:
     the same after the news that the prompt is over. `cut_files`: how many files break off half way. `lost_answers`:
-    how many prompts are taken without an answer. `most_upload_bytes`: larger uploads are refused.
+    how many prompts are taken without an answer. `most_upload_bytes`: larger uploads are refused. `no_sockets`: no
+    WebSocket is accepted.
     """
 
     drop_after: int | None = None
@@ -51,6 +52,7 @@ class Faults:
     cut_files: int = 0
     lost_answers: int = 0
     most_upload_bytes: int = 100 << 20
+    no_sockets: bool = False
 
 
 @dataclass(kw_only=True)

@@ -156,6 +156,7 @@ class ComfyUI:
             Route("/view", self._view),
             Route("/system_stats", self._stats),
             Route("/object_info", self._object_info),
+            Route("/models", self._model_folders),
             Route("/models/{folder}", self._models),
         ]
         return Starlette(routes=[*routes, Mount("/api", routes=routes)], middleware=[Middleware(OnlyOwnOrigin)])
@@ -163,6 +164,9 @@ class ComfyUI:
     async def _ws(self, connected: WebSocket) -> None:
         memory = self._memory
         sid = connected.query_params.get("clientId") or uuid.uuid4().hex
+        if self.faults.no_sockets:
+            await connected.close()
+            return
         await connected.accept()
         memory.sockets[sid] = connected
         memory.flagged.discard(sid)
@@ -381,6 +385,10 @@ class ComfyUI:
     async def _object_info(self, request: Request) -> Response:
         self._note(request)
         return JSONResponse(self.nodes)
+
+    async def _model_folders(self, request: Request) -> Response:
+        self._note(request)
+        return JSONResponse([*MODEL_INPUTS, "configs", "custom_nodes"])
 
     async def _models(self, request: Request) -> Response:
         self._note(request)

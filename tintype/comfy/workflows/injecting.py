@@ -226,7 +226,8 @@ def file_of(model: ModelFiles) -> str:
 def _pixels(given: Input, request: GenerationRequest) -> Pixels | None:
     """The picture that the request has for an input."""
     if not given.is_field:
-        return cast("Pixels | None", request.options.get(given.name))
+        pixels = cast("Pixels | None", request.options.get(given.name))
+        return pixels[..., 0] if pixels is not None and given.type == "mask" and pixels.ndim == 3 else pixels
     name = "source" if given.name == "image" else given.name
     return getattr(request, name, None)
 

@@ -29,6 +29,7 @@ class InputType:
     choices: tuple[object, ...] | None = None
     min: float | None = None
     max: float | None = None
+    step: float | None = None
     is_upload: bool = False
     takes_several: bool = False
     nested: Mapping[str, Mapping[str, "InputType"]] = field(default_factory=dict[str, Mapping[str, "InputType"]])
@@ -105,6 +106,7 @@ def _input(spec: list[object], *, is_required: bool) -> InputType:
         choices=choices if kind in (CHOICE, NESTED) else None,
         min=_number(said.get("min")),
         max=_number(said.get("max")),
+        step=_number(said.get("step")),
         is_upload=any(name.endswith("_upload") and value is True for name, value in said.items()),
         takes_several=said.get("multiselect") is True,
         nested=nested,
