@@ -124,6 +124,7 @@ def _nodes(recipe: Recipe) -> Iterator[str]:
 
 def _models(recipe: Recipe) -> Iterator[str]:
     yield "Names are relative to ComfyUI's folder of models. A file of the same name elsewhere in the folder will do."
+    yield "The page of a model has the last word on its licence."
     yield ""
     yield from _table(recipe.draft.files)
 
@@ -155,7 +156,8 @@ INTRODUCTION = (
     "model. Workflows of SD 1.5 and of SDXL share no model, LoRA or ControlNet.",
     "",
     "The folders and this page are written by `scripts/write_workflows.py` from the pieces in `scripts/workflows`;",
-    "change those, run it, and a test holds the result to them. Sizes of files are rounded.",
+    "change those, run it, and a test holds the result to them. Sizes of files are rounded, and licences are named as far",
+    "as they were known when this was written: the page of a model has the last word.",
     "",
 )
 

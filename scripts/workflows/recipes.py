@@ -78,9 +78,11 @@ class Recipe:
 
     def _takes(self) -> list[str]:
         """The fields of a request that have an effect; a picture that comes in is brought to the size asked for."""
+        if self.scales:
+            return ["scale"]
         bound = {TAKEN.get(name, name) for name in self.draft.inputs}
         if "image" in bound:
-            bound |= {"scale"} if self.scales else {"width", "height"}
+            bound |= {"width", "height"}
         return [name for name in get_args(manifest.Taken) if name in bound]
 
     def _options(self) -> dict[str, Any]:
