@@ -142,7 +142,7 @@ def _animate_recipe(draft: Draft, *, is_long: bool) -> Recipe:
             "An older model: movements are small, and what comes near the edges flickers.",
             stills.PEOPLE,
         ),
-        checked="graph only",
+        checked="whole runs",
         examples=("waves rolling onto a beach at sunset", "a candle flickering on a desk at night"),
     )
 

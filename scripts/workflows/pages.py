@@ -156,8 +156,8 @@ INTRODUCTION = (
     "model. Workflows of SD 1.5 and of SDXL share no model, LoRA or ControlNet.",
     "",
     "The folders and this page are written by `scripts/write_workflows.py` from the pieces in `scripts/workflows`;",
-    "change those, run it, and a test holds the result to them. Sizes of files are rounded, and licences are named as far",
-    "as they were known when this was written: the page of a model has the last word.",
+    "change those, run it, and a test holds the result to them. Sizes of files are rounded, and licences are named as",
+    "far as they were known when this was written: the page of a model has the last word.",
     "",
 )
 
