@@ -203,7 +203,7 @@ def _svd_recipe(draft: Draft) -> Recipe:
             "The weights are gated: its licence must be accepted on the Hub, and it limits commercial use.",
             stills.PEOPLE,
         ),
-        checked="graph only",
+        checked="whole runs",
     )
 
 
@@ -312,7 +312,7 @@ def _wan_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
             "Trained at 81 frames; longer ones tend to run back and forth.",
             stills.PEOPLE,
         ),
-        checked="graph only",
+        checked="runs after the text encoder",
         examples=("a paper boat drifts down a rainy gutter, close to the ground",),
     )
 
@@ -391,7 +391,7 @@ def _ltx_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
             "The licence asks for a paid agreement from a yearly revenue of ten million dollars up; read it first.",
             stills.PEOPLE,
         ),
-        checked="graph only",
+        checked="runs after the text encoder",
         examples=(
             "The camera moves slowly along a wooden pier at dawn; mist drifts over still water, and a gull lands on a "
             "post.",

@@ -8,13 +8,13 @@ from scripts.workflows.drafts import Draft
 from tintype.catalog import manifest
 from tintype.comfy.workflows import schema
 
-Checked = Literal["whole runs", "whole runs of drawings", "graph only"]
+Checked = Literal["whole runs", "whole runs of drawings", "runs after the text encoder"]
 CHECKED: dict[Checked, str] = {
-    "whole runs": "ran on a real ComfyUI 0.3.64 on a CPU with random weights, and what it saved was looked at",
+    "whole runs": "ran on a real ComfyUI 0.3.64 on a CPU, with small random weights, and what it saved was looked at",
     "whole runs of drawings": "ran so with control pictures that are drawings already; what draws them of photographs "
     "needs weights of its own and did not run",
-    "graph only": "a real ComfyUI 0.3.64 took the graph with all values of the smallest and of the largest request; "
-    "nobody ran it with weights here",
+    "runs after the text encoder": "ran so from the text encoder on, which is too large to run there; random numbers "
+    "stood in for what it makes of words",
 }
 """How far a workflow was tried, and what that means."""
 

@@ -143,7 +143,7 @@ def _flux_recipe(draft: Draft, *, is_dev: bool) -> Recipe:
             "The files as published need 24 GB of memory on the device, or `precision` fp8 and 12 GB.",
             stills.PEOPLE,
         ),
-        checked="graph only",
+        checked="runs after the text encoder",
         examples=stills.EXAMPLES,
     )
 
@@ -163,7 +163,7 @@ QWEN: Mapping[str, Any] = {
     "limits": {**LIMITS, "max_pixels": 2_760_000},
     "features": ("negative_prompt", "loras"),
     "languages": ("en", "zh"),
-    "checked": "graph only",
+    "checked": "runs after the text encoder",
     "defaults": defaults(1328, 20, 4.0),
 }
 
