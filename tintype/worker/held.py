@@ -3,14 +3,16 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tintype.generations.claims import Beat, Claim
-from tintype.providers.contract import Progress
+from tintype.providers.contract import Checkpoint, Output, Preview, Progress
+from tintype.worker.slots import StoppedError, Turn
 
 StopReason = Literal["cancelled", "lost", "draining"]
+Item = Progress | Preview | Checkpoint | Output
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Held:
     """
 
     claim: Claim
+    turn: Turn
     reason: StopReason | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     progress: dict[str, Any] | None = None
@@ -73,9 +76,9 @@ class Holdings:
     def __iter__(self) -> Iterator[Held]:
         return iter(tuple(self._held.values()))
 
-    def add(self, claim: Claim) -> Held:
+    def add(self, claim: Claim, turn: Turn) -> Held:
         """Note a new claim."""
-        held = Held(claim=claim)
+        held = Held(claim=claim, turn=turn)
         self._held[claim.id] = held
         return held
 
@@ -91,3 +94,26 @@ class Holdings:
     def beats(self) -> list[Beat]:
         """What the next heartbeat says."""
         return [Beat(id=h.claim.id, attempt=h.claim.attempt, progress=h.progress) for h in self]
+
+
+async def next_unless_stopped(items: AsyncIterator[Item], held: Held) -> Item | None:
+    """The next item, None after the last; one that is there when the stop comes still counts, because it can name work
+    elsewhere.
+
+    Raises:
+        StoppedError: the work is to stop.
+    """
+    if held.stopped.is_set():
+        raise StoppedError
+    following = asyncio.ensure_future(anext(items, None))
+    stopped = asyncio.create_task(held.stopped.wait())
+    try:
+        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not following.done():
+            raise StoppedError
+        return following.result()
+    finally:
+        stopped.cancel()
+        if not following.done():
+            following.cancel()
+            await asyncio.wait({following})
