@@ -114,6 +114,18 @@ async def test_an_upload_that_is_refused_when_it_is_used_goes_too(studio):
     assert (again.status_code, again.json()["code"]) == (409, "input_gone")
 
 
+async def test_a_made_picture_that_is_refused_as_an_input_stays_and_nothing_comes_of_it(studio):
+    made = (await edit(studio, image=data_url(picture(GREEN)), seed=GREEN))["media"][0]
+    (row,) = await rows(studio, f"SELECT key FROM media WHERE id = '{made['id']}'")
+    (studio.home / "media" / row["key"]).write_bytes(picture(MAGENTA))  # as a detector sees it that has learnt since
+    before = files_in(studio.home / "media")
+    failed = await edit(studio, image=made["id"])
+    assert (failed["status"], failed["error"]["code"], failed["media"]) == ("failed", "content_blocked", [])
+    assert studio.notes(failed["id"]) == [], "the provider was asked"
+    assert files_in(studio.home / "media") == before
+    assert (await studio.http.get(f"/api/media/{made['id']}")).status_code == 200
+
+
 async def test_what_is_made_of_a_persons_picture_may_not_be_suggestive(studio):
     fine = await edit(studio, image=data_url(picture(GREEN)), seed=PINK)
     assert fine["status"] == "completed", "of a landscape it may"
