@@ -49,7 +49,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     """
     task = task_of(request)
     style = validation.style_of(request)
-    model = _model(request.model, style, catalogue, task)
+    model = _model(request.model, style, catalogue, task, takes_references=bool(request.references))
     validation.check_safety([model], catalogue)
     if task == "remove_background":
         return _resolve_removal(request, model, inputs)
@@ -61,7 +61,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
         request = request.model_copy(update={"prompt": words})
     width, height = _size(request, _source(inputs), manifest.limits)
     problems = [
-        *_edit_problems(request, inputs, catalogue),
+        *_edit_problems(request, inputs, manifest, catalogue),
         *validation.size_problems(width, height, manifest.limits, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]
@@ -88,10 +88,14 @@ def _picture_parameters(
         found["outpaint"] = request.outpaint.model_dump()
     if request.background is not None:
         found["remover"] = _able("remove_background", catalogue)[0]
+    if request.references:
+        found["references"] = [named["body", "references", index] for index in range(len(request.references))]
     return found
 
 
-def _edit_problems(request: EditCreate, inputs: Sequence[Picture], catalogue: Catalogue) -> Iterator[FieldError]:
+def _edit_problems(
+    request: EditCreate, inputs: Sequence[Picture], manifest: Manifest, catalogue: Catalogue
+) -> Iterator[FieldError]:
     if not request.prompt:
         yield field("prompt", "is required; say what to draw")
     if request.background is not None:
@@ -100,8 +104,7 @@ def _edit_problems(request: EditCreate, inputs: Sequence[Picture], catalogue: Ca
         for name in ("mask", "outpaint"):
             if getattr(request, name) is not None:
                 yield field(name, "does not go with a new background; leave it out")
-    if request.references:
-        yield field("references", "no installed model takes references; leave them out")
+    yield from _reference_problems(request, manifest)
     if request.outpaint is not None:
         if not any(request.outpaint.model_dump().values()):
             yield field("outpaint", "adds nothing; send at least one side")
@@ -116,6 +119,15 @@ def _edit_problems(request: EditCreate, inputs: Sequence[Picture], catalogue: Ca
                 f"is {row.width}×{row.height}; send a mask of {source.width}×{source.height}, the size of the picture"
             )
             yield FieldError(loc=picture.place, msg=said)
+
+
+def _reference_problems(request: EditCreate, manifest: Manifest) -> Iterator[FieldError]:
+    if not request.references:
+        return
+    if "references" not in manifest.features or manifest.limits is None:
+        yield field("references", f"{manifest.id!r} takes no references; leave them out or choose another model")
+    elif len(request.references) > (most := manifest.limits.max_references):
+        yield field("references", f"{manifest.id!r} takes at most {most}; leave the others out")
 
 
 def _resolve_removal(request: EditCreate, model: Model, inputs: Sequence[Picture]) -> Resolved:
@@ -200,7 +212,9 @@ def _of_pictures_alone(
     }
 
 
-def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task) -> Model:
+def _model(
+    name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task, *, takes_references: bool = False
+) -> Model:
     """The model that was asked for, or the first that does this: of the style, the default one, any."""
     able = _able(task, catalogue)
     if name is not None:
@@ -209,6 +223,11 @@ def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, t
             there = f"send {' or '.join(map(repr, able))}" if able else "no installed model does"
             raise invalid([field("model", f"{model.id!r} is none that {DOES[task]}; {there}")])
         return model
+    if takes_references and task != "remove_background":
+        models = catalogue.models()
+        able = [each for each in able if "references" in models[each].manifest.features]
+        if not able:
+            raise invalid([field("references", "no installed model takes references; leave them out")])
     preferred = (*(style.models if style is not None else ()), catalog.DEFAULT_MODEL, *able)
     chosen = next((each for each in preferred if each in able), None)
     if chosen is None:
