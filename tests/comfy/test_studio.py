@@ -206,7 +206,7 @@ async def test_a_workflow_that_the_server_cannot_run_fails_before_anything_is_qu
 
 
 async def test_a_node_that_transfers_identity_is_refused_at_the_submit_as_well(studio, comfyui):
-    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    graph = studios.read_graph("txt2img")
     graph["20"] = {"class_type": "ReActorFaceSwap", "inputs": {"input_image": ["8", 0]}}
     graph["9"]["inputs"]["images"] = ["20", 0]
     bindings = {"inputs": [*studios.SAMPLED, *studios.SIZED], "outputs": [{"node": "9"}]}
@@ -222,7 +222,7 @@ async def test_a_node_that_transfers_identity_is_refused_at_the_submit_as_well(s
 
 
 async def test_health_shows_the_server_and_what_an_added_workflow_lacks(studio):
-    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    graph = studios.read_graph("txt2img")
     graph["8"]["class_type"] = "VAEDecodeSomewhereElse"
     bindings = {"inputs": studios.SAMPLED, "outputs": [{"node": "9"}]}
     folder = studios.add_workflow(studio, "lacking", graph, bindings, tasks=["text_to_image"])
