@@ -6,6 +6,9 @@ import uuid
 from collections import Counter
 from contextlib import asynccontextmanager
 
+from pgqueuer.core.qm import QueueManager
+from pgqueuer.errors import FailingListenerError
+
 from tests.faults.ledger import until
 from tintype.db import session as db
 from tintype.db.base import new_id
@@ -108,3 +111,23 @@ async def test_a_job_that_is_to_come_again_leaves_its_place_meanwhile(database):
         work.let_go.release()
         await until(lambda: len(work.begun) == 3, "the other follows")
         assert {one for _, one in work.begun} == {first, second}
+
+
+async def test_a_manager_that_counts_as_deaf_is_followed_by_another_before_its_jobs_have_ended(database, monkeypatch):
+    work = Work()
+    deaf = asyncio.Event()
+
+    async def hear(manager: QueueManager, **_: object) -> None:
+        if not deaf.is_set():
+            await deaf.wait()
+            raise FailingListenerError
+        await manager.shutdown.wait()
+
+    monkeypatch.setattr(QueueManager, "listener_healthy", hear)
+    await put_in_line(database, "draw:a")
+    async with consuming(database, work, {"slow": 2, "quick": 2}):
+        await until(lambda: work.begun, "the first begins")
+        deaf.set()
+        await asyncio.sleep(6)  # the manager looks at its health when it looks at the queue
+        await put_in_line(database, "draw:b")
+        await until(lambda: len(work.begun) == 2, "the second begins beside it")

@@ -30,7 +30,7 @@ Kind = Literal[
     "translator",
     "workflow",
 ]
-Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "last_image"]
+Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references", "last_image"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
 Taken = Literal[
     "prompt", "width", "height", "seed", "num_inference_steps", "guidance_scale", "strength", "scale", "seconds", "fps"
@@ -102,6 +102,7 @@ class Limits(Value):
     max_images: int = Field(default=8, ge=1, le=8)
     max_prompt_chars: int = Field(default=4000, ge=1)
     max_loras: int = Field(default=0, ge=0, le=3)
+    max_references: int = Field(default=0, ge=0, le=4)
 
 
 class Length(Value):
@@ -182,6 +183,8 @@ class Manifest(Value):
             raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
         if self.defaults is not None and self.samplers and self.defaults.sampler not in self.samplers:
             raise ValueError(f"default sampler {self.defaults.sampler!r} is not among `samplers`")
+        if "references" in self.features and (self.limits is None or not self.limits.max_references):
+            raise ValueError("a model that takes references says how many in `limits.max_references`")
         return self
 
     @field_validator("options")

@@ -184,7 +184,7 @@ class Model:
         )
         besides = tuple(drawing.beside for drawing in begun)
         tiling = Tiling(grid=of_latents, made_grid=of_latents, besides=besides)
-        return replace(first, sampled=sampled, beside=None, tiling=tiling)
+        return replace(first, sampled=sampled, beside=(), tiling=tiling)
 
 
 def _refuse(request: GenerationRequest) -> None:

@@ -57,7 +57,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     """
     task = task_of(request)
     style = validation.style_of(request)
-    model = _model(request.model, style, catalogue, task)
+    model = _model(request.model, style, catalogue, task, takes_references=bool(request.references))
     validation.check_safety([model], catalogue)
     if task == "remove_background":
         return _resolve_removal(request, model, inputs)
@@ -72,7 +72,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
         request = request.model_copy(update={"outpaint": whole})
     width, height = _size(request, _source(inputs), manifest.limits)
     problems = [
-        *_edit_problems(request, inputs, catalogue, manifest),
+        *_edit_problems(request, inputs, manifest, catalogue),
         *_shape_problems(request, _source(inputs), manifest.limits, manifest),
         *validation.size_problems(width, height, manifest.limits, manifest),
         *validation.drawing_problems(request, model, catalogue),
@@ -100,11 +100,13 @@ def _picture_parameters(
         found["outpaint"] = request.outpaint.model_dump()
     if request.background is not None:
         found["remover"] = _able("remove_background", catalogue)[0]
+    if request.references:
+        found["references"] = [named["body", "references", index] for index in range(len(request.references))]
     return found
 
 
 def _edit_problems(
-    request: EditCreate, inputs: Sequence[Picture], catalogue: Catalogue, manifest: Manifest
+    request: EditCreate, inputs: Sequence[Picture], manifest: Manifest, catalogue: Catalogue
 ) -> Iterator[FieldError]:
     if not request.prompt and (manifest.takes is None or "prompt" in manifest.takes):
         yield field("prompt", "is required; say what to draw")
@@ -114,8 +116,7 @@ def _edit_problems(
         for name in ("mask", "outpaint"):
             if getattr(request, name) is not None:
                 yield field(name, "does not go with a new background; leave it out")
-    if request.references:
-        yield field("references", "no installed model takes references; leave them out")
+    yield from _reference_problems(request, manifest)
     if request.outpaint is not None:
         if not any(request.outpaint.model_dump().values()):
             yield field("outpaint", "adds nothing; send at least one side")
@@ -140,6 +141,15 @@ def _shape_problems(request: EditCreate, source: Media, limits: Limits, manifest
     if max(width, height) > most * min(width, height):
         said = f"makes {width}×{height}; {manifest.id!r} draws one side at most {most:g} times the other: add less"
         yield field("outpaint", said)
+
+
+def _reference_problems(request: EditCreate, manifest: Manifest) -> Iterator[FieldError]:
+    if not request.references:
+        return
+    if "references" not in manifest.features or manifest.limits is None:
+        yield field("references", f"{manifest.id!r} takes no references; leave them out or choose another model")
+    elif len(request.references) > (most := manifest.limits.max_references):
+        yield field("references", f"{manifest.id!r} takes at most {most}; leave the others out")
 
 
 def _resolve_removal(request: EditCreate, model: Model, inputs: Sequence[Picture]) -> Resolved:
@@ -262,7 +272,9 @@ def _of_pictures_alone(
     }
 
 
-def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task) -> Model:
+def _model(
+    name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task, *, takes_references: bool = False
+) -> Model:
     """The model that was asked for, or the first that does this: of the style, the default one, any."""
     able = _able(task, catalogue)
     if task == "upscale":  # what does nothing else goes before what draws the picture over
@@ -273,6 +285,11 @@ def _model(name: str | None, style: styles.Style | None, catalogue: Catalogue, t
             there = f"send {' or '.join(map(repr, able))}" if able else "no installed model does"
             raise invalid([field("model", f"{model.id!r} is none that {DOES[task]}; {there}")])
         return model
+    if takes_references and task != "remove_background":
+        models = catalogue.models()
+        able = [each for each in able if "references" in models[each].manifest.features]
+        if not able:
+            raise invalid([field("references", "no installed model takes references; leave them out")])
     usual = () if task == "upscale" else (catalog.DEFAULT_MODEL,)
     preferred = (*(style.models if style is not None else ()), *usual, *able)
     chosen = next((each for each in preferred if each in able), None)

@@ -78,7 +78,7 @@ class Consumer:
         try:
             await self._consume(stopping, lost)
         except (*CONNECTION_FAULTS, FailingListenerError, RuntimeError) as error:
-            log.warning("queue connection lost", error=str(error)[:200])
+            log.warning("queue connection lost", error=f"{type(error).__name__}: {error}"[:200])
         finally:
             lost.set()
 
@@ -97,6 +97,7 @@ class Consumer:
             aside = [
                 asyncio.create_task(_relay(stopping, manager.shutdown)),
                 asyncio.create_task(_relay(lost, manager.shutdown)),
+                asyncio.create_task(_relay(manager.shutdown, lost)),  # a deaf one still has jobs to end
                 asyncio.create_task(self._follow_lanes(manager, lost)),
             ]
             self.room.heard_by.add(driver.wake)

@@ -56,11 +56,16 @@ class Room:
 
 
 class Driver(AsyncpgPoolDriver):
-    """Sets `lost` when a query fails, or when the connection that listens ends, which no query would notice."""
+    """Sets `lost` when a query fails, or when the connection that listens ends, which no query would notice.
+
+    What it is told to notify waits until it listens. Else the manager, which tries its own hearing while it begins to
+    listen, may miss that, count as deaf ten seconds later, and take no job any more.
+    """
 
     def __init__(self, pool: "asyncpg.Pool", lost: asyncio.Event) -> None:
         super().__init__(pool)
         self._lost = lost
+        self._is_listening = asyncio.Event()
         self._callback: NotifyCallback | None = None
         self._channel = ""
 
@@ -80,6 +85,13 @@ class Driver(AsyncpgPoolDriver):
         assert self._listener_connection is not None
         self._listener_connection.add_termination_listener(self._note_end)
         self._channel, self._callback = channel, callback
+        self._is_listening.set()
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """Notify, once this process would hear it too."""
+        await self._is_listening.wait()
+        with self._noting():
+            await super().notify(channel, payload)
 
     def wake(self) -> None:
         """Have the manager look at the queue now, as if a job had come."""

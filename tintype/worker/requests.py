@@ -39,7 +39,7 @@ def _option_pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Pi
 
 
 def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Source and mask, of the size that is drawn."""
+    """Source and mask, of the size that is drawn, and references as they are."""
     if "image" not in parameters:
         return {}
     source = inputs.pixels_of(parameters["image"])
@@ -52,7 +52,9 @@ def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     if "outpaint" in parameters:
         source, mask = canvases.enlarged(source, mask, parameters["outpaint"])
     width, height = parameters["width"], parameters["height"]
-    found = {"source": canvases.cover(source, width, height), "strength": parameters["strength"]}
+    found: dict[str, Any] = {"source": canvases.cover(source, width, height), "strength": parameters["strength"]}
+    if references := parameters.get("references"):
+        found["references"] = tuple(inputs.pixels_of(one) for one in references)
     return found if mask is None else {**found, "mask": canvases.cover(mask, width, height)}
 
 

@@ -178,6 +178,7 @@ def given(request: GenerationRequest) -> dict[str, object]:
     named |= {f"control {index}": control.pixels for index, control in enumerate(request.controls)}
     options = {name: value for name, value in request.options.items() if isinstance(value, np.ndarray)}
     named |= {f"option {name}": value for name, value in options.items()}
+    named |= {f"reference {index}": pixels for index, pixels in enumerate(request.references)}
     shown = {name: middle_of(pixels) for name, pixels in named.items() if pixels is not None}
     sizes = {f"{name} size": named[name].shape[1::-1] for name in shown}
     return {"strength": request.strength, "loras": [lora.model.id for lora in request.loras], **shown, **sizes}
