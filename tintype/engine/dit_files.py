@@ -17,6 +17,7 @@ from torch import Tensor
 from tintype.engine import faults, loading, streaming, weights
 from tintype.engine.devices import Device
 from tintype.engine.loading import ModelBrokenError
+from tintype.inference import turns
 
 TRANSFORMER = "transformer"
 PREFIX = "model.diffusion_model."
@@ -94,7 +95,7 @@ def _transformer(base: Path, single: Path, class_name: str, device: Device) -> A
     try:
         tensors = _tensors(single)
         held = sum(tensor.numel() for tensor in tensors.values())
-        with loading.ONE_AT_A_TIME, faults.named(device.label), no_init_weights():
+        with turns.ONE_MODEL_AT_A_TIME, faults.named(device.label), no_init_weights():
             network = kind.from_single_file(
                 tensors,
                 config=str(base),

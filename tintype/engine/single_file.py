@@ -25,6 +25,7 @@ from tintype.engine.checkpoint import Checkpoint
 from tintype.engine.devices import Device
 from tintype.engine.ldm_shapes import Shapes
 from tintype.engine.loading import ModelBrokenError
+from tintype.inference import turns
 
 MERGES = Path("tokenizer") / "merges.txt"
 TEXT_LENGTH = 77
@@ -137,7 +138,7 @@ def _load(
     loading.quieten()
     precise = checkpoint.precise(vae, device)
     try:
-        with loading.ONE_AT_A_TIME, faults.named(device.label):
+        with turns.ONE_MODEL_AT_A_TIME, faults.named(device.label):
             tensors = load_file(path)
             parts = _networks(tensors, unet, vae, encoders)
             return {

@@ -66,8 +66,8 @@ class Mixture:
         self.moves += 1
 
 
-class LinearWithLoras(nn.Linear):
-    """A linear layer over [lines * any, ..., in] with the lines' LoRAs; the input's first dimension goes by lines."""
+class WithLoras(nn.Module):
+    """A layer whose LoRAs `add` to what it gives without them."""
 
     down: Tensor
     up: Tensor
@@ -75,9 +75,18 @@ class LinearWithLoras(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
         out = super().forward(input)
-        lines = self.mixture.lines
-        if not self.mixture.turns:
-            return out
+        return self.add(input, out, self.mixture.lines) if self.mixture.turns else out
+
+    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
+        """`out` and what the LoRAs of each of the `lines` make of its input."""
+        raise NotImplementedError
+
+
+class LinearWithLoras(WithLoras, nn.Linear):
+    """A linear layer over [lines * any, ..., in] with the lines' LoRAs; the input's first dimension goes by lines."""
+
+    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
+        """As it says above."""
         flat = input.reshape(lines, -1, self.in_features)
         total = out.reshape(lines, -1, self.out_features)
         for pages, weights in self.mixture.turns:
@@ -88,18 +97,11 @@ class LinearWithLoras(nn.Linear):
         return total.reshape(out.shape)
 
 
-class Conv2dWithLoras(nn.Conv2d):
+class Conv2dWithLoras(WithLoras, nn.Conv2d):
     """A convolution over [lines * frames, channels, height, width] with the lines' LoRAs."""
 
-    down: Tensor
-    up: Tensor
-    mixture: Mixture
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        out = super().forward(input)
-        lines = self.mixture.lines
-        if not self.mixture.turns:
-            return out
+    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
+        """As it says above."""
         frames = len(input) // lines
         channels, height, width = input.shape[1:]
         # Each line has a kernel of its own: one convolution in as many groups as there are lines.
