@@ -3,10 +3,10 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TypeVar, cast
 
 import structlog
 
@@ -27,21 +27,21 @@ from tintype.providers.contract import (
     Progress,
     Provider,
     ProviderError,
+    VideoOutput,
 )
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.verdicts.operations import Judged
-from tintype.worker import backgrounds, inputs, previews, requests, results
+from tintype.worker import backgrounds, inputs, previews, requests, results, videos
 from tintype.worker.affinity import Affinity
-from tintype.worker.checks import Checks
+from tintype.worker.checks import Checks, Seen
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Held, Holdings
 from tintype.worker.inputs import Inputs
 
-Item = Progress | Preview | Checkpoint | Output
-Picture = tuple[results.Stored, Media]
-"""A picture in storage, and the row that is to name it."""
+Item = Progress | Preview | Checkpoint | Output | VideoOutput
+T = TypeVar("T")
 
 BACKOFF_S = (1.0, 5.0, 20.0)
 """How long a retryable failure waits before the next run, by number of failures; jittered by a quarter."""
@@ -219,24 +219,32 @@ class Performer:
         took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
         judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
         request = await self._request(claim, took)
-        pictures: list[Picture] = []
+        rows: list[Media] = []
         is_kept = False
         try:
             async with aclosing(self._outputs(held, provider, request, took.known)) as outputs:
                 async for output in outputs:
-                    seen = await self.checks.let_picture_through(claim, took.known, output.pixels)
+                    seen, stored = await self._judge_and_store(held, took, output)
                     judged += seen.judged
-                    stored = await results.store(self.store, claim, output, self.issuer, took.ingredients)
-                    pictures.append((stored, results.row(claim, stored, took.known, shows_person=seen.shows_person)))
-            await self._complete(claim, [row for _, row in pictures], judged, cost_usd=provider.quote(request).usd)
+                    rows.append(results.row(claim, stored, took.known, shows_person=seen.shows_person))
+            await self._complete(claim, rows, judged, cost_usd=provider.quote(request).usd)
             is_kept = True
-            log.info("completed", attempt=claim.attempt, pictures=len(pictures))
+            log.info("completed", attempt=claim.attempt, pictures=len(rows))
         except db.DatabaseAwayError:
             is_kept = True  # nobody knows whether the rows that name the files were committed
             raise
         finally:
             if not is_kept:
-                await results.discard(self.store, [stored for stored, _ in pictures])
+                await results.discard(self.store, [key for row in rows for key in results.keys_of(row)])
+
+    async def _judge_and_store(
+        self, held: Held, took: Inputs, output: Output | VideoOutput
+    ) -> tuple[Seen, results.Stored]:
+        if isinstance(output, VideoOutput):  # encoding takes seconds, and a stop need not wait for it
+            made = await _unless_stopped(lambda: videos.make(self.checks, held.claim, took, output, self.issuer), held)
+            return made.seen, await results.put(self.store, held.claim, output, made.encoded, made.settings)
+        seen = await self.checks.let_picture_through(held.claim, took.known, output.pixels)
+        return seen, await results.store(self.store, held.claim, output, self.issuer, took.ingredients)
 
     async def _complete(self, claim: Claim, pictures: list[Media], judged: list[Judged], *, cost_usd: float) -> None:
         await db.persistently(
@@ -256,13 +264,13 @@ class Performer:
 
     async def _outputs(
         self, held: Held, provider: Provider, request: GenerationRequest, known: Lineage
-    ) -> AsyncGenerator[Output]:
+    ) -> AsyncGenerator[Output | VideoOutput]:
         """The provider's outputs; progress and previews are noted on the way, and a stop ends it within one step."""
         name = self.catalogue.get(held.claim.model).manifest.provider
         stream = provider.generate(request, resume=held.claim.checkpoint)
         async with aclosing(cast("AsyncGenerator[Item]", stream)) as items:
             while True:
-                item = await _next_unless_stopped(items, held)
+                item = await _unless_stopped(lambda: anext(items, None), held)
                 match item:
                     case None:
                         return
@@ -272,7 +280,7 @@ class Performer:
                         await previews.show(held, self.checks, known, item)
                     case Checkpoint(token=token):
                         await self._remember(held, Work(provider=name, token=token, generation_id=held.claim.id))
-                    case Output():
+                    case Output() | VideoOutput():
                         yield item
 
     async def _remember(self, held: Held, work: Work) -> None:
@@ -332,11 +340,11 @@ async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool
             acquiring.cancel()
 
 
-async def _next_unless_stopped(items: AsyncIterator[Item], held: Held) -> Item | None:
-    """The next item; one that is there when the stop comes still counts, because it can name work elsewhere."""
+async def _unless_stopped(begin: Callable[[], Awaitable[T]], held: Held) -> T:
+    """What comes of the work that `begin` begins; what is there when the stop comes still counts, because it can name work elsewhere."""
     if held.stopped.is_set():
         raise StoppedError
-    following = asyncio.ensure_future(anext(items, None))
+    following = asyncio.ensure_future(begin())
     stopped = asyncio.create_task(held.stopped.wait())
     try:
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
