@@ -3,12 +3,15 @@
 import io
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
+from tests.conftest import Servers
 from tests.faults.conftest import lean_environment
 from tests.processes import PLUGINS, SCRIPTED, RunningStudio
 
@@ -42,6 +45,17 @@ def environment(folder: Path) -> dict[str, str]:
     """What a studio with this provider is started with, and without the engine."""
     lean = lean_environment(folder)
     return {**lean, "PYTHONPATH": os.pathsep.join([lean["PYTHONPATH"], str(PLUGINS / "moving")])}
+
+
+@asynccontextmanager
+async def studio(servers: Servers, folder: Path) -> AsyncIterator[RunningStudio]:
+    """A studio with one worker that makes videos, on a database of its own, with its data under `folder`."""
+    running = RunningStudio(home=folder / "home", url=await servers.new_database())
+    try:
+        await running.start(workers=1, environment=environment(folder))
+        yield install(running)
+    finally:
+        await running.stop()
 
 
 def install(studio: RunningStudio) -> RunningStudio:

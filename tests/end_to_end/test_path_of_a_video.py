@@ -1,7 +1,7 @@
 """The whole path of a video with real processes: HTTP in, events out, a signed file that plays at the end."""
 
 import io
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import av
 import numpy as np
@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests import videos
 from tests.api.pictures import data_url
-from tests.conftest import on_both_kinds
+from tests.conftest import Servers, on_both_kinds
 from tests.processes import RunningStudio
 from tests.videos import ask, boxes_of, frames_of, made
 from tintype import settings
@@ -20,9 +20,11 @@ GREEN = 0x20C830
 """As the seed: red in the lowest byte."""
 
 
-@pytest.fixture
-async def studio(new_studio, tmp_path: Path) -> RunningStudio:
-    return videos.install(await new_studio(workers=1, environment=videos.environment(tmp_path)))
+@pytest.fixture(scope="module")
+async def studio(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStudio]:
+    """One for all tests here: each makes a video and changes nothing else."""
+    async with videos.studio(servers, tmp_path_factory.mktemp("videos")) as running:
+        yield running
 
 
 def places_of_the_square(frames: np.ndarray) -> list[float]:
@@ -101,7 +103,7 @@ async def test_a_finished_file_leaves_as_one_of_ours_without_its_texts_and_sound
     frames = frames_of(data)
     assert frames.shape == (9, 64, 96, 3)
     assert places_of_the_square(frames) == pytest.approx(np.linspace(8, 88, 9), abs=2)
-    assert video["video"]["fps"] == pytest.approx(8, rel=0.01)
+    assert video["video"]["fps"] == pytest.approx(8, rel=0.05), "a GIF counts hundredths of a second"
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])
@@ -118,7 +120,7 @@ async def test_a_video_is_written_as_an_animation_on_request(studio, kind):
 
 
 async def test_a_video_begins_and_ends_with_the_pictures_that_were_sent(studio):
-    first, last = (await uploaded(studio, colour) for colour in ((200, 30, 30), (30, 30, 200)))
+    first, last = [await uploaded(studio, colour) for colour in ((200, 30, 30), (30, 30, 200))]
     asked = await ask(studio, image=first, last_image=last, seed=GREEN, prompt="", width=96, height=64)
     done = await studio.wait(asked["id"])
     assert done["status"] == "completed", done["error"]

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,15 +66,14 @@ def unpack(data: bytes, limits: Limits, *, first: int | None = None) -> Moving:
         "max_side": limits.max_side,
         "max_bytes": limits.max_bytes,
     }
-    target = cast("IO[bytes]", tempfile.TemporaryFile())  # noqa: SIM115  the array reads from it
-    with tempfile.TemporaryFile() as source:
+    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
         source.write(data)
         source.seek(0)
         said = _ask({**asked, "source": source.fileno(), "target": target.fileno()}, limits)
-    if "too_large" in said:
-        raise VideoTooLargeError(f"The video has too many {said['too_large']}; send a shorter or smaller one.")
-    shape = (said["frames"], said["height"], said["width"], 3)
-    return Moving(pixels=np.memmap(target, np.uint8, "r", shape=shape), fps=said["fps"])
+        if "too_large" in said:
+            raise VideoTooLargeError(f"The video has too many {said['too_large']}; send a shorter or smaller one.")
+        shape = (said["frames"], said["height"], said["width"], 3)
+        return Moving(pixels=np.memmap(target, np.uint8, "r", shape=shape), fps=said["fps"])
 
 
 def _reader(data: bytes) -> dict[str, str]:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable
 from fractions import Fraction
 from itertools import pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ from PIL import Image
 from tintype.media import embedded, settings_text, xmp
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.xmp import Label
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 Format = Literal["mp4", "gif", "webp"]
 
@@ -52,9 +55,9 @@ def encode(
     own = settings_text.to_json(settings) if settings else None
     packet = xmp.packet(label, own)
     if format == "mp4":
-        return _mp4(frames, shape, fps, own) + _box(b"uuid", embedded.XMP_BOX + packet)
+        return _mp4(frames, shape, fps, own) + _xmp_box(packet)
     if format == "gif":
-        return _with_packet(_pillow(frames, "GIF", _durations_ms(shape[0], fps, unit_ms=10)), packet)
+        return with_packet(_pillow(frames, "GIF", _durations_ms(shape[0], fps, unit_ms=10)), packet)
     lossy = {"quality": WEBP_QUALITY, "method": WEBP_METHOD, "xmp": packet}
     return _pillow(frames, "WEBP", _durations_ms(shape[0], fps, unit_ms=1), **lossy)
 
@@ -66,18 +69,11 @@ def size_in(format: Format, shape: tuple[int, ...]) -> tuple[int, int]:  # noqa:
 
 
 def _mp4(frames: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], fps: float, comment: str | None) -> bytes:
-    """H.264 with everything a player needs in front of the pictures, so that it can begin before it has the rest."""
     import av
     from av.video.reformatter import Colorspace
 
     buffer = io.BytesIO()
-    container = av.open(
-        buffer,
-        "w",
-        format="mp4",
-        options={"movflags": "+faststart"},
-        io_open=lambda *_: _SecondLook(buffer),  # how FFmpeg reads again what it has written, to move it back
-    )
+    container = _new_mp4(buffer)
     rate = Fraction(fps).limit_denominator(1001)
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(QUALITY), "preset": PRESET})
     stream.height, stream.width = size_in("mp4", shape)
@@ -95,6 +91,38 @@ def _mp4(frames: Iterable[NDArray[np.uint8]], shape: tuple[int, ...], fps: float
     container.mux(stream.encode(None))
     container.close()
     return buffer.getvalue()
+
+
+def _new_mp4(buffer: io.BytesIO) -> "OutputContainer":
+    """A container with everything a player needs in front of the pictures, so that it can begin before it has all."""
+    import av
+
+    options = {"movflags": "+faststart"}
+    # FFmpeg reads again what it has written, to move it back.
+    return av.open(buffer, "w", format="mp4", options=options, io_open=lambda *_: _SecondLook(buffer))
+
+
+def packed_anew(mp4: bytes, label: Label) -> bytes:
+    """The compressed frames of an MP4 of ours in a new one with this label; not one is decoded.
+
+    Raises:
+        ValueError: it is not whole.
+    """
+    import av
+    from av.error import FFmpegError
+
+    buffer = io.BytesIO()
+    try:
+        with av.open(io.BytesIO(mp4), "r", format="mov") as source, _new_mp4(buffer) as target:
+            frames = source.streams.video[0]
+            stream = target.add_stream_from_template(frames)
+            for packet in source.demux(frames):
+                if packet.dts is not None:  # the last one is empty
+                    packet.stream = stream
+                    target.mux(packet)
+    except (FFmpegError, IndexError) as error:
+        raise ValueError(f"the MP4 is not whole: {error}") from error
+    return buffer.getvalue() + _xmp_box(xmp.packet(label, None))
 
 
 class _SecondLook:
@@ -133,11 +161,11 @@ def _durations_ms(count: int, fps: float, *, unit_ms: int) -> list[int]:
     return [end - start for start, end in pairwise(ends)]
 
 
-def _with_packet(gif: bytes, packet: bytes) -> bytes:
+def with_packet(gif: bytes, packet: bytes) -> bytes:
     """A GIF with an XMP packet before its first frame, as Adobe's specification (part 3, 1.1.2) puts it."""
     start = embedded.GIF_HEADER_BYTES + embedded.gif_colours_bytes(gif)
     return gif[:start] + embedded.GIF_XMP + packet + embedded.GIF_XMP_END + gif[start:]
 
 
-def _box(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(body), kind) + body
+def _xmp_box(packet: bytes) -> bytes:
+    return struct.pack(">I4s", 24 + len(packet), b"uuid") + embedded.XMP_BOX + packet

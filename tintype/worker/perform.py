@@ -341,7 +341,7 @@ async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool
 
 
 async def _unless_stopped(begin: Callable[[], Awaitable[T]], held: Held) -> T:
-    """What comes of the work that `begin` begins; what is there when the stop comes still counts, because it can name work elsewhere."""
+    """What comes of the work; what is there when the stop comes still counts, because it can name work elsewhere."""
     if held.stopped.is_set():
         raise StoppedError
     following = asyncio.ensure_future(begin())

@@ -1,4 +1,4 @@
-"""A maker of videos as anyone could install one: a square of the seed's colour crosses a grey picture from left to right.
+"""A maker of videos as anyone could install one: a square of the seed's colour crosses a grey picture from the left.
 
 A picture to begin with is the first frame and lies behind all others, one to end with is the last frame. Options:
 `step_s` (time of one step), `die` (end the process at this step), `die_after` (end it once the video was taken),
