@@ -10,9 +10,11 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 from tests.conftest import Servers
 from tests.faults.conftest import lean_environment
+from tests.faults.ledger import files_in
 from tests.processes import PLUGINS, SCRIPTED, RunningStudio
 
 MOVING = {
@@ -44,7 +46,15 @@ MOVING = {
 def environment(folder: Path) -> dict[str, str]:
     """What a studio with this provider is started with, and without the engine."""
     lean = lean_environment(folder)
-    return {**lean, "PYTHONPATH": os.pathsep.join([lean["PYTHONPATH"], str(PLUGINS / "moving")])}
+    aside = folder / "aside"
+    aside.mkdir(exist_ok=True)
+    plugins = os.pathsep.join([lean["PYTHONPATH"], str(PLUGINS / "moving")])
+    return {**lean, "PYTHONPATH": plugins, "TMPDIR": str(aside)}
+
+
+def put_aside(studio: RunningStudio) -> Path:
+    """Where the processes of a studio put files aside."""
+    return studio.home.parent / "aside"
 
 
 @asynccontextmanager
@@ -79,6 +89,19 @@ async def made(studio: RunningStudio, **fields: Any) -> dict[str, Any]:
     assert done["status"] == "completed", done["error"]
     (video,) = done["media"]
     return video
+
+
+def leftovers(studio: RunningStudio, generation_id: str) -> list[str]:
+    """The files of a generation in storage, and whatever was put aside."""
+    stored = [str(path) for path in files_in(studio.home / "media") if generation_id in str(path)]
+    return [*stored, *map(str, files_in(put_aside(studio)))]
+
+
+def png(colour: tuple[int, int, int], side: int = 64) -> bytes:
+    """A picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(file, "PNG")
+    return file.getvalue()
 
 
 def frames_of(data: bytes) -> np.ndarray:

@@ -240,6 +240,9 @@ class Performer:
     async def _judge_and_store(
         self, held: Held, took: Inputs, output: Output | VideoOutput
     ) -> tuple[Seen, results.Stored]:
+        if isinstance(output, VideoOutput) != ("frames" in held.claim.parameters):
+            detail = "the provider made a picture of a video, or a video of a picture; choose another model"
+            raise ProviderError(detail, code="output_unexpected", retryable=False)
         if isinstance(output, VideoOutput):  # encoding takes seconds, and a stop need not wait for it
             made = await _unless_stopped(lambda: videos.make(self.checks, held.claim, took, output, self.issuer), held)
             return made.seen, await results.put(self.store, held.claim, output, made.encoded, made.settings)
