@@ -146,7 +146,12 @@ class Worker(Group):
     table = "worker"
     model_config = SettingsConfigDict(env_prefix="TINTYPE_WORKER_")
 
-    concurrency: int = Field(default=16, ge=1, le=256, description="Jobs one worker process holds at once.")
+    concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Jobs one worker process holds at once for each provider, if the provider runs as many.",
+    )
     heartbeat_s: float = Field(default=0.75, gt=0.05, le=30, description="How often a worker says it is alive.")
     dead_after_s: float = Field(
         default=3.0, gt=0.2, le=300, description="Silence after which another worker takes a job over."

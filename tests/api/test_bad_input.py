@@ -127,6 +127,19 @@ async def test_all_that_is_wrong_is_reported_at_once(http):
     assert [error["loc"][-1] for error in body["errors"]] == ["width", "height", "guidance_scale", "sampler"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "field", "says"),
+    [
+        ({"num_inference_steps": "abc"}, "num_inference_steps", "is no whole number; send one; sent was 'abc'"),
+        ({"width": 128.5}, "width", "is no whole number; send one; sent was 128.5"),
+        ({"guidance_scale": "much"}, "guidance_scale", "is no number; send one; sent was 'much'"),
+        ({"prompt": 1}, "prompt", "is no text; send one; sent was 1"),
+    ],
+)
+async def test_a_value_of_another_kind_is_told_in_words_and_with_what_to_send(http, fields, field, says):
+    problems.check_field(await send(http, **fields), field, says=says)
+
+
 @pytest.mark.parametrize("wrong", [[], {}, True, "a few", 1.5], ids=repr)
 @pytest.mark.parametrize(
     "field", ["width", "height", "num_images", "seed", "num_inference_steps", "guidance_scale", "priority"]

@@ -75,6 +75,13 @@ async def test_outpainting_draws_beside_the_picture(http, studio):
     assert colours == {(5, 5): (255, 0, 0), (60, 60): (255, 0, 0), (90, 5): (0, 0, 255), (40, 30): (0, 0, 255)}
 
 
+async def test_outpainting_by_odd_margins_cuts_nothing_off_the_picture(http, studio):
+    done, image = await drawn(http, studio, image=picture(spot="yellow"), outpaint={"left": 3, "right": 10})
+    assert (done["parameters"]["outpaint"], image.size) == ({"left": 3, "top": 0, "right": 13, "bottom": 0}, (80, 48))
+    row = [image.convert("RGB").getpixel((x, 24)) for x in (1, 3 + 6, 3 + 32, 3 + 57, 78)]
+    assert row == [(255, 0, 0), (0, 0, 255), (255, 255, 0), (0, 0, 255), (255, 0, 0)]
+
+
 async def test_a_removed_background_is_transparent_and_hides_nothing(http, studio):
     done, image = await drawn(http, studio, image=picture(spot="yellow"), background="remove", prompt="")
     assert (done["parameters"]["task"], image.mode) == ("remove_background", "RGBA")
@@ -134,8 +141,11 @@ async def test_a_request_that_is_refused_leaves_no_picture(http, studio):
         ({"prompt": ""}, ("prompt",), "say what to draw"),
         ({"background": ""}, ("background",), "at least 1 character"),
         ({"background": "a beach", "outpaint": {"left": 8}}, ("outpaint",), "does not go with a new background"),
-        ({"references": [picture()]}, ("references",), "no installed model takes references"),
+        ({"references": [picture()]}, ("references",), "'scripted' takes no references"),
+        ({"background": "remove", "references": [picture()]}, ("references",), "does not go with the removal"),
+        ({"references": ["somewhere"]}, ("references", 0), "is no picture"),
         ({"outpaint": {}}, ("outpaint",), "at least one side"),
+        ({"outpaint": {"left": 4000}}, ("outpaint",), "makes 4064×48; 'scripted' draws one side at most 32 times"),
         ({"outpaint": {"left": 8}, "width": 64}, ("width",), "leave it out"),
         ({"mask": picture((8, 8))}, ("mask",), "send a mask of 64×48"),
         ({"width": 8}, ("width",), "send 16 instead of 8"),

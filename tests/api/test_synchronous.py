@@ -69,7 +69,7 @@ async def test_the_free_mode_takes_no_picture(http):
 @pytest.mark.parametrize(
     ("extra", "loc", "says"),
     [
-        ({"width": "wide"}, ("extra_params", "width"), "valid integer"),
+        ({"width": "wide"}, ("extra_params", "width"), "no whole number; send one; sent was 'wide'"),
         ({"width": 8}, ("extra_params", "width"), "send 16 instead of 8"),
         ({"steps": 0}, ("extra_params", "steps"), "greater than or equal to 1"),
         ({"sampler": "dpm"}, ("extra_params", "sampler"), "'euler' or 'other'"),

@@ -70,6 +70,7 @@ def test_a_file_inside_the_models_folder_is_fine(tmp_path, path):
         ({"kind": "car"}, "kind: "),
         ({"tasks": ["text_to_sound"]}, "tasks.0: "),
         ({"features": ["faces"]}, "features.0: "),
+        ({"features": ["references"]}, "limits.max_references"),
         ({"samplers": ["other"]}, "default sampler 'euler' is not among `samplers`"),
         ({"samplers": []}, "needs `defaults`, `limits` and `samplers`"),
         ({"limits": None}, "needs `defaults`, `limits` and `samplers`"),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import certificates
 from tests.db.servers import as_root
 from tests.end_to_end.commands import COMMAND, environment, interrupt, up
@@ -49,6 +51,19 @@ def test_doctor_says_once_what_is_wrong_with_the_settings_and_looks_at_the_rest(
     for once in ("did you mean TINTYPE_WORKER_DRAIN_S?", "did you mean device?", "write [api]"):
         assert ill.stdout.count(once) == 1, ill.stdout
     assert "files verified" in ill.stdout
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"TINTYPE_API_HOST": "0.0.0.0"}, "it listens on 127.0.0.1 only"),
+        ({"TINTYPE_PROVENANCE_LABEL_TEXT": "日本"}, "the visible label cannot show 日 本"),
+    ],
+    ids=["an address for everybody", "words that cannot be drawn"],
+)
+def test_doctor_names_a_setting_that_no_start_would_accept(home: Path, wrong: dict[str, str], says: str):
+    ill = doctor(home, COLUMNS="2000", **wrong)
+    assert (ill.returncode, says in ill.stdout) == (1, True), ill.stdout
 
 
 def test_doctor_names_the_detector_and_the_certificate_that_do_not_work_and_the_way_out(home: Path):

@@ -2,7 +2,10 @@
 
 import re
 import subprocess
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -139,3 +142,15 @@ def test_generate_uses_the_running_studio_and_writes_the_file(home: Path, tmp_pa
     assert "96" in refused.stderr
     assert "Traceback" not in refused.stderr
     interrupt(process)
+
+
+def test_another_server_than_a_studio_is_named_as_such(home: Path, tmp_path: Path):
+    page = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), page) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{other.server_port}"
+        command = [*COMMAND, "generate", "a", "--server", address, "-o", str(tmp_path / "a.png")]
+        done = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60, check=False)
+        other.shutdown()
+    assert done.returncode == 1
+    assert f"what answers at {address} is no studio (status 501); correct --server" in " ".join(done.stderr.split())

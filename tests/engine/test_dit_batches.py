@@ -81,6 +81,19 @@ def test_pictures_that_share_their_steps_come_out_as_they_do_alone(family: str, 
     assert max(apart) <= harness.MOST_LATENTS
 
 
+def test_pictures_with_references_share_their_steps_and_each_sees_its_own(folder: Path):
+    model = families.outline(dit_cases.request("flux2_klein", folder).model).load(CPU)
+    wanted = [
+        dit_cases.request("flux2_klein", folder, source=dit_cases.source(), references=seen, seeds=(3,))
+        for seen in (dit_cases.SEEN, tuple(255 - pixels for pixels in dit_cases.SEEN))
+    ]
+    assert len({families.outline(each.model).phases(each)[0].key for each in wanted}) == 1
+    shared, apart = together(model, wanted, padded_lines=1), [alone(model, each) for each in wanted]
+    for one, other in zip(shared, apart, strict=True):
+        assert (one - other).abs().max() <= harness.MOST_LATENTS
+    assert (apart[0] - apart[1]).abs().max() > 5 * harness.MOST_LATENTS
+
+
 def test_in_a_batch_of_one_size_companions_change_nothing_to_the_last_bit(family: str, model: Loaded, folder: Path):
     wanted = requests(family, folder)
     lines = 2 * len(wanted)

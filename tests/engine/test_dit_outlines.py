@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
+from diffusers.pipelines.flux2.image_processor import Flux2ImageProcessor
 
 from tests.engine.parity import dit_cases, dit_models
 from tintype.engine import devices, families, weights
+from tintype.engine.families import flux2_klein
 from tintype.engine.family import RequestUnsuitableError
 from tintype.engine.loading import ModelBrokenError
+from tintype.engine.scheduling.values import Phase
 from tintype.providers.contract import Control, ModelFiles
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FluxPosEmbed:FutureWarning")
@@ -96,9 +100,35 @@ def test_a_source_seen_beside_the_picture_is_in_the_key(folder: Path):
     assert phase("flux", folder).key == phase("flux", folder, source=dit_cases.source()).key
 
 
+@pytest.mark.parametrize("size", [(75, 121), (64, 96), (1100, 1300), (3000, 700)], ids=str)
+def test_a_reference_is_cut_and_made_smaller_as_diffusers_does_it(size: tuple[int, int]):
+    reference = np.random.default_rng(3).integers(0, 256, (*size, 3), np.uint8)
+    theirs, processor = PIL.Image.fromarray(reference), Flux2ImageProcessor(vae_scale_factor=16)
+    if theirs.width * theirs.height > flux2_klein.MOST_REFERENCE_PIXELS:
+        theirs = processor._resize_to_target_area(theirs, flux2_klein.MOST_REFERENCE_PIXELS)
+    height, width = (along // 16 * 16 for along in (theirs.height, theirs.width))
+    seen = processor.preprocess(theirs, height=height, width=width, resize_mode="crop")
+    ours = flux2_klein.fit(reference, 16)
+    assert np.array_equal(ours, ((seen[0].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8))
+
+
+def test_references_are_in_the_key_with_their_sizes_and_in_the_memory(folder: Path):
+    def seeing(*sizes: tuple[int, int]) -> Phase:
+        references = tuple(np.zeros((*size, 3), np.uint8) for size in sizes)
+        return phase("flux2_klein", folder, source=dit_cases.source(), references=references)
+
+    assert seeing((64, 96)).key == seeing((64, 96)).key == seeing((65, 103)).key, "as much as whole tokens hold"
+    assert len({seeing().key, seeing((64, 96)).key, seeing((96, 64)).key, seeing((64, 96), (64, 96)).key}) == 4
+    assert seeing().activation_bytes < seeing((64, 96)).activation_bytes < seeing((64, 96), (8, 8)).activation_bytes
+    limited, larger = seeing((1024, 1024)), seeing((4096, 4096))
+    assert larger.activation_bytes == limited.activation_bytes, "a large one is made smaller"
+    assert seeing((3, 5)).key == seeing((8, 8)).key, "a tiny one is made as large as a token"
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"references": (np.zeros((8, 8, 3), np.uint8),)}, "references"),
         ({"width": 90}, "multiples of 8"),
         ({"task": "upscale"}, "cannot do upscale"),
         ({"style_image": np.zeros((8, 8, 3), np.uint8)}, "a style picture"),

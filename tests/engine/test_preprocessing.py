@@ -10,9 +10,10 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from tests.engine.engines import request
 from tintype.engine import loading, preprocessing
 from tintype.engine.preprocessing import ControlNotReadyError, depth, edges, estimators, pose, softness
-from tintype.providers.contract import Control, ControlType, ModelFiles
+from tintype.providers.contract import Control, ControlType, Hires, ModelFiles
 
 NETWORK = ModelFiles(id="control", family="controlnet", folder="")
 
@@ -217,6 +218,17 @@ def test_a_picture_without_depth_is_far_all_over(monkeypatch: pytest.MonkeyPatch
     near_first = depth.estimate(shapes(), (8, 8), Path(estimator.folder))
     assert near_first[0, 0] == 255
     assert near_first[-1, -1] == 0
+
+
+def test_what_takes_a_network_is_drawn_ahead_in_the_largest_size_that_is_wanted(tmp_path: Path):
+    companions = {preprocessing.DEPTH_ESTIMATOR: install_estimator(tmp_path / "estimator")}
+    given = tuple(control(kind, shapes()) for kind in ("canny", "depth"))
+    larger = Hires(scale=1.5, steps=4, strength=0.5)
+    wanted = request(width=64, height=48, controls=given, companions=companions, hires=larger)
+    edged, deep = preprocessing.draw_ahead(wanted).controls
+    assert edged is given[0]
+    assert deep.is_ready
+    assert np.array_equal(deep.pixels, preprocessing.prepare(given[1], (72, 96), companions))
 
 
 def install_pose_estimator(folder: Path) -> ModelFiles:

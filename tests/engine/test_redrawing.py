@@ -1,5 +1,6 @@
 """Models that draw enlarge too: over a resampled picture or an upscaler's, in tiles that no seam shows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from tintype.engine.families import sketch
 from tintype.engine.family import Drawing, Line, RequestUnsuitableError, Tiling
 from tintype.engine.samplers import rows
 from tintype.engine.samplers.plan import ONCE
-from tintype.providers.contract import GenerationRequest, Progress
+from tintype.providers.contract import GenerationRequest, Hires, Progress
 
 DRAWN = {"prompt": "a red circle on a blue background", "sampler": "euler", "steps": 10, "guidance_scale": 3.0}
 
@@ -160,3 +161,44 @@ def test_what_does_not_go_with_enlarging_is_refused(engine: Engine, circle: np.n
     wanted = enlarging(SKETCH, circle, 2, **DRAWN)
     with pytest.raises(RequestUnsuitableError, match=what):
         engine.draw(GenerationRequest(**{**vars(wanted), **changes}))
+
+
+@pytest.mark.parametrize(("factor", "scale"), [(2, 2.0), (2, 1.5), (2, 3.0)])
+def test_a_second_pass_draws_over_what_an_upscaler_made_of_the_first(
+    tmp_path: Path, engine: Engine, factor: int, scale: float
+):
+    upscaler = upscalers.install(tmp_path, upscalers.compact(factor=factor), f"second-{scale}")
+    plain = request(width=64, height=80, steps=6, seeds=(3, 8))
+    larger = Hires(scale=scale, steps=5, strength=0.6)
+    asked = engine.ask(replace(plain, hires=larger, companions={"upscaler": upscaler}))
+    ours = [output.pixels for output in asked.outputs()]
+    height, width = (round(side * scale / 16) * 16 for side in (80, 64))
+    assert ours[0].shape == (height, width, 3)
+    for seed, made in zip(plain.seeds, ours, strict=True):
+        first = engine.draw(replace(plain, seeds=(seed,)))[0].pixels
+        enlarged = engine.draw(enlarging(upscaler, first, int(np.ceil(scale))))[0].pixels
+        over = replace(
+            plain,
+            task="image_to_image",
+            source=pictures.resize(enlarged, (height, width)),
+            width=width,
+            height=height,
+            steps=5,
+            strength=0.6,
+            seeds=(seed,),
+        )
+        assert worst(made, engine.draw(over)[0].pixels) <= 2
+    asked_for = next(item.steps for item in asked.seen if isinstance(item, Progress))
+    assert steps(asked)[-1] == asked_for == 2 * (6 + 1 + (1 if scale <= factor else 2) + 3)
+
+
+def test_a_second_pass_over_a_part_is_refused(tmp_path: Path, engine: Engine, circle: np.ndarray):
+    upscaler = upscalers.install(tmp_path, upscalers.compact(factor=2), "refused")
+    wanted = request(
+        task="inpaint",
+        source=circle[:64, :64],
+        mask=np.full((64, 64), 255, np.uint8),
+        companions={"upscaler": upscaler},
+    )
+    with pytest.raises(RequestUnsuitableError, match="does not go with a mask"):
+        engine.draw(replace(wanted, hires=Hires(scale=2.0, steps=4, strength=0.5)))

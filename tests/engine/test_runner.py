@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -129,6 +130,30 @@ def test_a_model_with_broken_files_ends_its_own_requests_only(fresh_engine, tmp_
         fresh_engine.draw(request(model=broken))
     assert caught.value.code == "model_broken"
     assert len(other.outputs()) == 1
+
+
+def test_a_model_of_a_class_nobody_has_ends_its_own_requests_only(fresh_engine, tmp_path: Path):
+    other = fresh_engine.ask(request(steps=20))
+    shutil.copytree(SKETCH.folder, tmp_path / "newer")
+    index = tmp_path / "newer" / "model_index.json"
+    index.write_text(index.read_text().replace("SD3Transformer2DModel", "SD9Transformer2DModel"))
+    newer = ModelFiles(id="newer", family="sketch", folder=str(tmp_path / "newer"))
+    with pytest.raises(ProviderError, match="SD9Transformer2DModel") as caught:
+        fresh_engine.draw(request(model=newer))
+    assert caught.value.code == "model_broken"
+    assert len(other.outputs()) == 1
+
+
+@pytest.mark.parametrize("is_prepared", [False, True], ids=["asked for", "prepared"])
+def test_whatever_a_load_raises_leaves_the_engine_at_work(fresh_engine, monkeypatch, *, is_prepared: bool):
+    monkeypatch.setattr(Outline, "load", Fault(Outline.load, ZeroDivisionError("odd"), {1}))
+    if is_prepared:
+        fresh_engine.runner.prepare(SKETCH)
+    else:
+        with pytest.raises(ZeroDivisionError):
+            fresh_engine.draw(request())
+    assert fresh_engine.draw(request())
+    assert fresh_engine.runner.breakdown is None
 
 
 def test_a_model_larger_than_the_device_is_refused_with_what_to_do(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Pictures of UNets that share steps: whatever the others want, each comes out as it does alone."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +108,22 @@ def test_styles_of_others_leave_no_trace_and_strengths_may_differ(unets: Path):
     assert torch.equal(alone(model, request(unets, SD)), plain)
     outline = families.outline(wanted[0].model)
     assert outline.phases(wanted[0])[0].key != outline.phases(request(unets, SD))[0].key
+
+
+def test_a_style_picture_is_remembered_by_its_hash(unets: Path):
+    model = load(files(unets, SD, SD))
+    adapter = {"style_adapter": files(unets, f"{SD}_style_plain", SD)}
+    large = np.zeros((512, 512, 3), np.uint8)
+    alone(model, request(unets, SD, style_image=large, companions=adapter))
+    tracemalloc.start()
+    seen = [
+        alone(model, request(unets, SD, style_image=large + np.uint8(shade), companions=adapter))
+        for shade in range(1, 5)
+    ]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(seen) == 4
+    assert held < large.nbytes
 
 
 def test_loras_of_others_leave_no_trace(unets: Path):

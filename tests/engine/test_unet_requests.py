@@ -4,17 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.engine import engines
 from tests.engine.parity import harness
 from tests.engine.parity.unet_cases import SD, SIDE, XL, files, mask, photograph
-from tintype.engine import control_drawings, families
-from tintype.engine.control_drawings import ControlNotReadyError
+from tests.engine.test_preprocessing import install_estimator
+from tintype.engine import families, preprocessing
 from tintype.engine.family import RequestUnsuitableError
 from tintype.engine.loading import ModelBrokenError
+from tintype.engine.preprocessing import ControlNotReadyError
 from tintype.engine.style_adapter import StyleAdapterMissingError
 from tintype.providers.contract import (
     Control,
+    ControlType,
     GenerationRequest,
     Hires,
     ModelFiles,
@@ -79,11 +82,19 @@ def test_what_steers_a_picture_counts_among_the_memory_it_takes(unets: Path):
     assert beside.activation_bytes - alone.activation_bytes == weights // 2
 
 
-def test_a_photograph_steers_as_its_drawing_does(unets: Path, engine: engines.Engine):
-    photographed = replace(control(unets, SD), type="canny", is_ready=False)
-    drawn = replace(photographed, pixels=control_drawings.draw(photographed, SIDE, SIDE), is_ready=True)
-    (one,), (other,) = (engine.draw(request(unets, SD, controls=(each,))) for each in (photographed, drawn))
-    assert np.array_equal(one.pixels, other.pixels)
+@pytest.mark.parametrize("kind", ["canny", "depth"])
+def test_a_photograph_steers_as_its_drawing_does(
+    unets: Path, engine: engines.Engine, tmp_path: Path, kind: ControlType
+):
+    brought = {preprocessing.DEPTH_ESTIMATOR: install_estimator(tmp_path / "estimator")}
+    photographed = replace(control(unets, SD), type=kind, is_ready=False)
+    drawn = replace(photographed, pixels=preprocessing.prepare(photographed, (SIDE, SIDE), brought), is_ready=True)
+    one, other, as_it_is = (
+        engine.draw(request(unets, SD, controls=(each,), companions=brought))[0].pixels
+        for each in (photographed, drawn, replace(photographed, is_ready=True))
+    )
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, as_it_is)
 
 
 def refused(engine: engines.Engine, wanted: GenerationRequest) -> BaseException:
@@ -103,7 +114,7 @@ def test_what_cannot_be_done_is_refused_with_what_to_do(unets: Path, engine: eng
         (masks_only, RequestUnsuitableError, "give a picture and a mask"),
         (replace(plain, style_image=photograph()), StyleAdapterMissingError, "install one, or leave out"),
         (replace(plain, style_image=photograph(), companions=of_other), ModelBrokenError, "does not fit this model"),
-        (replace(plain, controls=(photographed,)), ControlNotReadyError, "set `is_ready`"),
+        (replace(plain, controls=(photographed,)), ControlNotReadyError, "install a depth estimator"),
         (replace(plain, controls=(no_control,)), ModelBrokenError, "cannot be read"),
     ]
     for wanted, kind, what_to_do in asked:

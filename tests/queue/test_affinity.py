@@ -1,12 +1,18 @@
 """A job goes first to a worker that has its model loaded, and no longer than a bound."""
 
+import json
 import time
 import uuid
 
 import pytest
 
+from tests.processes import SCRIPTED
+from tintype.accounts.actors import local_owner
+from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
 from tintype.db.base import new_id, now
+from tintype.generations import claims, operations
+from tintype.generations.schemas import ImageCreate
 from tintype.queue.consumer import AgainError
 from tintype.worker import affinity, registry
 from tintype.worker.affinity import Affinity
@@ -63,6 +69,23 @@ async def test_a_worker_that_fell_silent_is_not_waited_for(database: db.Database
         past.setattr(registry, "now", lambda: now() - 2 * registry.SEEN_LATELY)
         await announce(database)
     await Affinity(database=database, worker_id=new_id()).leave_to_loaded(new_id(), "big", loaded=())
+
+
+async def test_a_job_is_not_left_to_the_worker_that_died_with_it(database: db.Database, tmp_path):
+    dead = await announce(database)
+    folder = tmp_path / "models" / "scripted"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(SCRIPTED))
+    async with db.transaction(database) as session:
+        wanted = ImageCreate(prompt="anything", model="scripted")
+        job = (await operations.create(session, local_owner(), wanted, Catalogue(tmp_path))).generation.id
+        limits = claims.Limits(dead_after_s=0, max_attempts=3)
+        await claims.claim(session, job, worker_id=dead, limits=limits, is_alone=False)
+    mine = Affinity(database=database, worker_id=new_id())
+    await mine.leave_to_loaded(job, "big", loaded=())
+    await announce(database)
+    with pytest.raises(AgainError):
+        await mine.leave_to_loaded(job, "big", loaded=())
 
 
 async def test_nobody_waits_for_itself(database: db.Database):

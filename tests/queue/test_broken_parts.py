@@ -31,6 +31,7 @@ from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
+from tintype.worker.slots import Slots
 
 
 class OneGrey:
@@ -89,7 +90,7 @@ def new_performer(database, tmp_path):
             elsewhere=Elsewhere(database=database, providers=providers),
             checks=Checks(database=database, detectors=registry.load()),
             issuer=gate.open(tmp_path, settings.Provenance()),
-            slots={"scripted": asyncio.Semaphore(4)},
+            slots=Slots({"scripted": 4}),
             holdings=Holdings(),
             affinity=Affinity(database=database, worker_id=worker_id),
             worker=settings.Worker(),
@@ -128,13 +129,12 @@ async def test_a_job_that_waits_for_its_turn_is_left_to_others_when_the_provider
     provider = OneGrey()
     performer = new_performer(provider)
     asked = await ask(performer)
-    slot = performer.slots["scripted"]
-    while not slot.locked():
-        await slot.acquire()
+    while not performer.slots.is_taken("scripted"):
+        assert await performer.slots.take("scripted", unless=performer.draining)
     performing = asyncio.create_task(performer.perform(LANE, asked.id))
     await asyncio.sleep(0.05)
     provider.problem = "the device failed"
-    slot.release()
+    performer.slots.give("scripted")
     with pytest.raises(AgainError):
         await performing
     row = await read(performer, asked.id)

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from tintype.db.notify import Listener
+from tintype.queue.limited import Driver
 
 CHANNELS = tuple(f"channel_{number}" for number in range(6))
 END_LISTENING = (
@@ -60,3 +61,17 @@ async def test_nothing_new_is_heard_before_the_word_that_something_was_missed(se
     finally:
         await admin.close()
         await listener.stop()
+
+
+async def test_a_manager_hears_itself_though_it_begins_to_listen_late(database_url):
+    heard = asyncio.Event()
+    pool = await asyncpg.create_pool(database_url, min_size=2, max_size=2)
+    driver = Driver(pool, asyncio.Event())
+    trying = asyncio.create_task(driver.notify(CHANNELS[0], "still there?"))
+    try:
+        await asyncio.sleep(0.2)
+        await driver.add_listener(CHANNELS[0], lambda payload: heard.set())
+        await asyncio.wait_for(heard.wait(), 5)
+        await trying
+    finally:
+        pool.terminate()

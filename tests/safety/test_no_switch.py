@@ -12,7 +12,9 @@ import typer
 from tests.processes import RunningStudio
 from tintype import settings
 from tintype.api import app
+from tintype.catalog import operations as catalog
 from tintype.catalog.manifest import Manifest
+from tintype.catalog.operations import Model
 from tintype.cli.app import app as command_line
 from tintype.errors import SetupError
 
@@ -190,3 +192,10 @@ async def test_what_other_tools_call_their_switches_is_refused_or_without_effect
         assert switched.json()["parameters"] == without["parameters"]
     else:
         assert switched.status_code == 422
+
+
+def test_a_data_folder_inside_the_package_makes_no_model_one_that_ships():
+    manifest = catalog.Catalogue(Path("nowhere")).get("sketch").manifest
+    inside = Model(manifest=manifest, folder=catalog.BUILTIN / "home" / "models" / "sketch")
+    assert inside.can_draw_people
+    assert not Model(manifest=manifest, folder=catalog.BUILTIN / "sketch").can_draw_people

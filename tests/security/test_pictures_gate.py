@@ -114,6 +114,18 @@ async def test_an_upload_that_is_refused_when_it_is_used_goes_too(studio):
     assert (again.status_code, again.json()["code"]) == (409, "input_gone")
 
 
+async def test_a_made_picture_that_is_refused_as_an_input_stays_and_nothing_comes_of_it(studio):
+    made = (await edit(studio, image=data_url(picture(GREEN)), seed=GREEN))["media"][0]
+    (row,) = await rows(studio, f"SELECT key FROM media WHERE id = '{made['id']}'")
+    (studio.home / "media" / row["key"]).write_bytes(picture(MAGENTA))  # as a detector sees it that has learnt since
+    before = files_in(studio.home / "media")
+    failed = await edit(studio, image=made["id"])
+    assert (failed["status"], failed["error"]["code"], failed["media"]) == ("failed", "content_blocked", [])
+    assert studio.notes(failed["id"]) == [], "the provider was asked"
+    assert files_in(studio.home / "media") == before
+    assert (await studio.http.get(f"/api/media/{made['id']}")).status_code == 200
+
+
 async def test_what_is_made_of_a_persons_picture_may_not_be_suggestive(studio):
     fine = await edit(studio, image=data_url(picture(GREEN)), seed=PINK)
     assert fine["status"] == "completed", "of a landscape it may"
@@ -147,6 +159,41 @@ async def test_at_most_one_picture_may_show_a_person(studio, one_more_model):
     known = {"image": failed["parameters"]["image"], "style_image": failed["parameters"]["style_image"]}
     refused = await studio.http.post("/api/generate/edit", json={"prompt": "x", "model": "styled", **known})
     assert (refused.status_code, refused.json()["code"]) == (422, "one_person_only"), "known by now"
+
+
+async def test_a_reference_is_judged_before_anything_sees_it_and_a_refused_one_is_deleted(studio, one_more_model):
+    before = files_in(studio.home / "media")
+    fields = {
+        "image": data_url(picture(GREEN)),
+        "references": [data_url(picture(GREEN + 1)), data_url(picture(MAGENTA))],
+    }
+    failed = await edit(studio, model="styled", **fields)
+    assert (failed["status"], failed["error"]["code"]) == ("failed", "content_blocked")
+    assert studio.notes(failed["id"]) == [], "the provider was asked"
+    assert failed["parameters"]["references"][1] not in {
+        str(row["id"]) for row in await rows(studio, "SELECT id FROM media")
+    }
+    assert len(files_in(studio.home / "media")) == len(before) + 4, "the two harmless uploads and their thumbnails"
+    (blocked,) = await rows(studio, "SELECT * FROM verdicts WHERE is_blocked")
+    assert blocked["stage"] == "input"
+
+
+async def test_a_person_in_a_reference_counts_like_any_other(studio, one_more_model):
+    person, other, tree = [data_url(picture(ORANGE, size)) for size in ((64, 48), (64, 64))] + [
+        data_url(picture(GREEN))
+    ]
+    fine = await edit(studio, model="styled", image=tree, references=[person], seed=GREEN)
+    assert fine["status"] == "completed", fine["error"]
+    (row,) = await rows(studio, f"SELECT * FROM media WHERE id = '{fine['media'][0]['id']}'")
+    assert (row["person_in_lineage"], row["is_foreign"]) == (True, True)
+    suggestive = await edit(studio, model="styled", image=tree, references=[person], seed=PINK)
+    assert suggestive["error"]["code"] == "content_blocked"
+    for image, references in ((person, [other]), (tree, [person, other])):
+        failed = await edit(studio, model="styled", image=image, references=references)
+        assert (failed["status"], failed["error"]["code"]) == ("failed", "one_person_only")
+        known = {"image": failed["parameters"]["image"], "references": failed["parameters"]["references"]}
+        refused = await studio.http.post("/api/generate/edit", json={"prompt": "x", "model": "styled", **known})
+        assert (refused.status_code, refused.json()["code"]) == (422, "one_person_only"), "known by now"
 
 
 async def test_a_lora_of_a_person_counts_as_one(studio, one_more_model):
@@ -243,13 +290,13 @@ async def one_more_model(studio: RunningStudio) -> None:
 
 
 async def add_models(studio: RunningStudio) -> None:
-    limits = {**SCRIPTED["limits"], "max_loras": 3}
+    limits = {**SCRIPTED["limits"], "max_loras": 3, "max_references": 2}
     part = {
         name: SCRIPTED[name] for name in ("name", "description", "provider", "loader", "licence", "prompt_languages")
     }
     part |= {"draws_people": False, "tasks": [], "family": "scripted"}
     for manifest in (
-        {**SCRIPTED, "id": "styled", "features": ["loras", "style_image"], "limits": limits},
+        {**SCRIPTED, "id": "styled", "features": ["loras", "style_image", "references"], "limits": limits},
         {**part, "id": "somebody", "kind": "lora", "depicts_person": True},
         {**part, "id": "adapter", "kind": "style_adapter"},
     ):

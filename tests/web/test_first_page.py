@@ -87,6 +87,49 @@ async def test_progress_is_shown_and_cancel_stops_the_work(studio, visitor):
     assert len(studio.notes(listed[0]["id"])) == steps < 200
 
 
+async def test_what_a_picture_looks_like_so_far_is_shown_while_it_is_drawn(studio, visitor):
+    page = await visitor.open(studio)
+    orange = {"options": {"step_s": 0.1, "previews": 0x0080FF}}
+    drawn = await studio.generate("slowly coming to light", steps=200, **orange)
+    shown = card(page, "slowly coming to light").locator(".plate img")
+    await expect(shown).to_be_visible()
+    middle = """image => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+      canvas.getContext("2d").drawImage(image, 0, 0, 1, 1);
+      return [...canvas.getContext("2d").getImageData(0, 0, 1, 1).data];
+    }"""
+    red, green, blue, _ = await shown.evaluate(middle)
+    assert (red > 200, 100 < green < 160, blue < 60) == (True, True, True)
+    await page.wait_for_timeout(500)  # progress without a new one comes in between
+    await expect(shown).to_be_visible()
+    await studio.http.post(f"/api/generate/{drawn['id']}/cancel")
+    plain = await studio.generate("coming to light at once", **SLOW)
+    await expect(card(page, "coming to light at once")).to_contain_text("Step")
+    await expect(card(page, "coming to light at once").locator(".plate img")).to_be_hidden()
+    await studio.http.post(f"/api/generate/{plain['id']}/cancel")
+
+
+async def test_what_was_made_from_a_picture_is_made_from_it_again(studio, visitor):
+    page = await visitor.open(studio)
+    source = (await studio.wait((await studio.generate("a source", seed=9, width=96))["id"]))["media"][0]["id"]
+    words = {"prompt": "a source in other words", "model": "scripted", "strength": 0.3, "seed": 4}
+    for path, body in (
+        ("edit", {**words, "image": source}),
+        ("edit", {**words, "image": source, "prompt": "", "background": "a source behind the words"}),
+        ("upscale", {"image": source, "scale": 2, "model": "scripted"}),
+    ):
+        asked = await studio.http.post(f"/api/generate/{path}", json=body)
+        made = await studio.wait(asked.json()["id"])
+        await page.locator(f'[data-key="{made["media"][0]["id"]}"] button').click()
+        await page.get_by_role("dialog").get_by_role("button", name="Run again").click()
+        await expect(page.get_by_role("dialog")).to_be_hidden()
+        newest = (await studio.http.get("/api/generate?limit=1")).json()["items"][0]
+        assert newest["id"] != made["id"]
+        assert (await studio.wait(newest["id"]))["status"] == "completed"
+        for name in ("task", "image", "width", "height", "strength", "scale", "remover", "drawn"):
+            assert newest["parameters"].get(name) == made["parameters"].get(name), (path, name)
+
+
 async def test_a_reload_keeps_what_runs_what_is_done_and_the_draft(studio, visitor):
     page = await visitor.open(studio)
     await studio.wait((await studio.generate("done before the reload"))["id"])

@@ -149,6 +149,18 @@ SENTENCES = {
     "string_unicode": "contains half of a surrogate pair; send whole characters",
     "model_attributes_type": "send a JSON object, with `Content-Type: application/json`",
 }
+KINDS = {
+    "int_parsing": "is no whole number; send one",
+    "int_type": "is no whole number; send one",
+    "int_from_float": "is no whole number; send one",
+    "int_parsing_size": "is too long a number; send a smaller one",
+    "float_parsing": "is no number; send one",
+    "float_type": "is no number; send one",
+    "finite_number": "is no finite number; send an ordinary one",
+    "string_type": "is no text; send one",
+    "uuid_parsing": "is no id; send one that this server gave out",
+    "uuid_type": "is no id; send one that this server gave out",
+}
 
 
 def sentence(item: Mapping[str, Any]) -> str:
@@ -160,6 +172,7 @@ def sentence(item: Mapping[str, Any]) -> str:
         return "send a file, as a part of `multipart/form-data`"
     if item["type"] in SENTENCES:
         return SENTENCES[item["type"]]
+    message = KINDS.get(item["type"], message)
     sent = item.get("input")
     shown = repr(sent)
     if isinstance(sent, str | int | float | bool) and len(shown) <= MAX_SHOWN_CHARS:

@@ -29,7 +29,7 @@ Kind = Literal[
     "detector",
     "translator",
 ]
-Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "last_image"]
+Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references", "last_image"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
 
 MAX_FRAMES = 3600
@@ -98,6 +98,7 @@ class Limits(Value):
     max_images: int = Field(default=8, ge=1, le=8)
     max_prompt_chars: int = Field(default=4000, ge=1)
     max_loras: int = Field(default=0, ge=0, le=3)
+    max_references: int = Field(default=0, ge=0, le=4)
 
 
 class Length(Value):
@@ -134,7 +135,8 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands, `scales` how many times an upscaler enlarges, `length` how long videos are.
+    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges, `length` how long
+    videos are.
     """
 
     id: Slug
@@ -174,6 +176,8 @@ class Manifest(Value):
             raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
         if self.defaults is not None and self.defaults.sampler not in self.samplers:
             raise ValueError(f"default sampler {self.defaults.sampler!r} is not among `samplers`")
+        if "references" in self.features and (self.limits is None or not self.limits.max_references):
+            raise ValueError("a model that takes references says how many in `limits.max_references`")
         return self
 
     @field_validator("options")

@@ -45,7 +45,7 @@ class Model:
 
         A manifest that came from elsewhere cannot vouch for itself: that would be a switch.
         """
-        return self.manifest.draws_people or not self.folder.is_relative_to(BUILTIN)
+        return self.manifest.draws_people or self.folder.parent != BUILTIN
 
 
 def folders(home: Path) -> tuple[Path, ...]:

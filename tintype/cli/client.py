@@ -106,7 +106,12 @@ class Client:
             raise UnreachableError(f"the studio at {self.address} cannot be reached ({error})") from error
 
     def _json(self, answer: httpx.Response) -> dict[str, Any]:
-        body = answer.json()
+        try:
+            body = answer.json()
+        except ValueError as error:
+            raise UnreachableError(
+                f"what answers at {self.address} is no studio (status {answer.status_code}); correct --server"
+            ) from error
         if answer.is_error:
             raise RefusedError(str(body.get("detail", answer.text)))
         return body

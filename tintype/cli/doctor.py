@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tintype import errors, logs, safety, settings, storage
+from tintype.api.serve import check_address
 from tintype.catalog import operations as catalog
 from tintype.cli import places
 from tintype.cli.terminal import out
 from tintype.db import embedded, migrate, orphans
 from tintype.db import session as db
 from tintype.db.base import now
-from tintype.media.provenance import credentials, gate
+from tintype.media.provenance import credentials, gate, visible
 from tintype.providers import registry
 from tintype.providers.contract import Capability, Provider
 from tintype.safety import registry as detectors
@@ -67,6 +68,8 @@ def _checked(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
 def _settings() -> Iterator[Finding]:
     for group in settings.GROUPS:
         settings.load(group)
+    check_address(settings.load(settings.Api).host)
+    visible.load(settings.load(settings.Provenance))
     source = settings.config_file()
     yield Finding(part="settings", is_well=True, detail=f"read from {source or 'the environment and defaults'}")
 

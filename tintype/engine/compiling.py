@@ -240,5 +240,5 @@ def _shape(lines: Sequence[Line]) -> Hashable:
     """What of the lines decides the shapes inside the network."""
     first = lines[0]
     words = tuple((name, tuple(tensor.shape)) for name, tensor in sorted(first.words.items()))
-    beside = None if first.beside is None else tuple(first.beside.shape)
+    beside = tuple(tuple(seen.shape) for seen in first.beside)
     return len(lines), tuple(first.sample.shape), words, beside, any(line.steering for line in lines)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tintype.engine import control_drawings, devices
+from tintype.engine import devices, preprocessing
 from tintype.engine.control_networks import ControlNetworks
 from tintype.engine.devices import Device
 from tintype.engine.family import Line, Steering, Words
@@ -33,11 +33,12 @@ class Controls:
 
         Raises:
             ModelBrokenError: a network cannot be loaded.
-            ControlNotReadyError: a control is a photograph, and not of a kind that is drawn here.
+            ControlNotReadyError: a control is a photograph, and no companion makes its drawing.
         """
         found: list[Steering] = []
         for control in request.controls:
-            drawing = torch.from_numpy(control_drawings.draw(control, width, height)).to(self._device.name)
+            shown = preprocessing.prepare(control, (height, width), request.companions)
+            drawing = torch.from_numpy(shown).to(self._device.name)
             network = self._networks.take_in(control.model)
             picture = drawing.permute(2, 0, 1)[None].float() / 255
             found.append(

@@ -65,6 +65,7 @@ class Outline(ABC):
 
     native_side = NATIVE_SIDE
     takes_controls = True
+    takes_references = False
 
     def __init__(self, files: ModelFiles) -> None:
         self.id = files.id
@@ -119,9 +120,9 @@ class Outline(ABC):
     def load(self, device: Device) -> "Model":
         """The model with its weights."""
 
-    def tokens_beside(self, request: GenerationRequest) -> int:
-        """Tokens of other pictures that the network sees beside the one it draws."""
-        return 0
+    def sizes_beside(self, request: GenerationRequest) -> tuple[tuple[int, int], ...]:
+        """Height and width, in tokens, of other pictures that the network sees beside the one it draws."""
+        return ()
 
     def shift(self, tokens: int, steps: int) -> float | None:
         """The shift of the noise levels, where the family has its own formula for it."""
@@ -173,17 +174,17 @@ class Outline(ABC):
 
     def _phase(self, request: GenerationRequest, stretch: Stretch) -> Phase:
         """One phase; networks that steer it are counted with the picture that brings them."""
-        texts, beside = self.text_lengths(request), self.tokens_beside(request)
-        tokens = stretch.tokens + beside + max(texts)
+        texts, sizes = self.text_lengths(request), self.sizes_beside(request)
+        context = max(texts) + sum(height * width for height, width in sizes)
         lines = 2 if self.is_guided(request) else 1
         controls = control_networks.weight_bytes([control.model for control in request.controls])
         return Phase(
             model=self.id,
-            key=(stretch.height, stretch.width, texts, beside),
-            shape=f"{stretch.width * self.token_side}x{stretch.height * self.token_side}+{max(texts) + beside}",
+            key=(stretch.height, stretch.width, texts, sizes),
+            shape=f"{stretch.width * self.token_side}x{stretch.height * self.token_side}+{context}",
             evaluations=self.plan(request, stretch).evaluations,
             lines=lines,
-            activation_bytes=2 * WIDTHS_IN_FLIGHT * self.width * tokens + controls // lines,
+            activation_bytes=2 * WIDTHS_IN_FLIGHT * self.width * (stretch.tokens + context) + controls // lines,
         )
 
     def _refuse(self, request: GenerationRequest) -> None:
@@ -194,6 +195,7 @@ class Outline(ABC):
             "a refiner": request.refiner is not None,
             "a second pass over a part": request.hires is not None and request.mask is not None,
             "controls": bool(request.controls) and not self.takes_controls,
+            "references": bool(request.references) and not self.takes_references,
         }
         if not_offered := [name for name, is_asked in asked.items() if is_asked]:
             raise RequestUnsuitableError(f"{self.id} does not take {', '.join(not_offered)}; leave that out")
@@ -271,7 +273,7 @@ class Model(ABC):
             words=self.words(request, request.prompt, reading),
             without_words=self.words(request, request.negative_prompt, reading) if guided else None,
             guidance_scale=self.scale(request),
-            beside=self.beside(clean),
+            beside=self.beside(request, clean),
             blend=self._blend(request, clean, noise),
             steering=steering,
             adapters=adapters,
@@ -280,18 +282,17 @@ class Model(ABC):
     @torch.inference_mode()
     def go_on(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
         """The next phase: enlarged and made noisy anew."""
-        stretch = self._outline.stretches(request)[phase]
-        reached, generator = drawing.sampled.latents, drawing.sampled.generator
+        stretch, generator = self._outline.stretches(request)[phase], drawing.sampled.generator
         assert generator is not None
         steering = self._steer(request, stretch, generator)
         noise = self._draw_noise(stretch, generator)
-        clean = self.enlarge(reached, noise)
+        clean = self.enlarge(drawing.sampled.latents, noise)
         sampled = rows.begin(self._outline.plan(request, stretch), noise, clean=clean, generator=generator)
         return replace(drawing, sampled=sampled, steering=steering)
 
-    def beside(self, clean: Tensor | None) -> Tensor | None:
+    def beside(self, request: GenerationRequest, clean: Tensor | None) -> tuple[Tensor, ...]:
         """Latents of other pictures that the network sees beside the one it draws."""
-        return None
+        return ()
 
     def form(self, lines: Sequence[Line]) -> Hashable:
         """The layers that have LoRAs, and how many the line with the most has."""

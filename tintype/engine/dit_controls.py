@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tintype.engine import control_drawings, devices, pictures
+from tintype.engine import devices, pictures, preprocessing
 from tintype.engine.control_networks import ControlNetworks
 from tintype.engine.devices import Device
 from tintype.engine.family import Line, Steering
@@ -54,11 +54,12 @@ class Controls:
 
         Raises:
             ModelBrokenError: a network cannot be loaded.
-            ControlNotReadyError: a control is a photograph, and not of a kind that is drawn here.
+            ControlNotReadyError: a control is a photograph, and no companion makes its drawing.
         """
         found: list[Steering] = []
         for control in request.controls:
-            pixels = pictures.to_tensor(control_drawings.draw(control, width, height), self._device.name)
+            shown = preprocessing.prepare(control, (height, width), request.companions)
+            pixels = pictures.to_tensor(shown, self._device.name)
             self._networks.take_in(control.model)
             mode = torch.tensor([[self._way.modes.get(control.type, 0)]], device=self._device.name)
             found.append(

@@ -61,14 +61,15 @@ class Steering:
 class Line:
     """One line of the batch a network is given: a picture's sample, with its words or without.
 
-    `sample` is scaled for the network. `beside` holds the further channels of an inpainting network.
+    `sample` is scaled for the network. `beside` holds what else it sees, [1, channels, height, width] each: the further
+    channels of an inpainting network, or other pictures.
     """
 
     sample: Tensor
     timestep: float
     words: Words
     guidance_scale: float = 1.0
-    beside: Tensor | None = None
+    beside: tuple[Tensor, ...] = ()
     steering: tuple[Steering, ...] = ()
     adapters: tuple[Adapter, ...] = ()
 
@@ -98,7 +99,7 @@ class Tiling:
     grid: Grid
     made_grid: Grid
     seen: Tensor | None = None
-    besides: tuple[Tensor | None, ...] = ()
+    besides: tuple[tuple[Tensor, ...], ...] = ()
     made: Tensor | None = None
     at: int = 0
 
@@ -114,7 +115,7 @@ class Drawing:
     words: Words
     without_words: Words | None
     guidance_scale: float
-    beside: Tensor | None = None
+    beside: tuple[Tensor, ...] = ()
     blend: Blend | None = None
     steering: tuple[Steering, ...] = ()
     adapters: tuple[Adapter, ...] = ()

@@ -16,6 +16,8 @@ from tintype.providers.contract import ProviderError
 
 LIBRARIES = frozenset({"diffusers", "transformers"})
 """Classes come from here only; a folder never brings code of its own."""
+UNUSABLE = (OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ImportError, SafetensorError)
+"""What the libraries raise for files they cannot use: a class they do not have, a package it needs, wrong shapes."""
 ONE_AT_A_TIME = threading.Lock()
 """While they load, both libraries change for the whole process how modules are made."""
 
@@ -54,7 +56,7 @@ def components(
                 name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
                 for name, entry in listed.items()
             }
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except UNUSABLE as error:
         raise ModelBrokenError(
             f"the model in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"
         ) from error
@@ -69,11 +71,11 @@ def network(folder: Path, class_name: str, *, dtype: torch.dtype, device: str) -
         DeviceBrokenError: the device failed.
     """
     quieten()
-    kind: Any = getattr(diffusers, class_name, None) or getattr(transformers, class_name)
     try:
+        kind: Any = getattr(diffusers, class_name, None) or getattr(transformers, class_name)
         with ONE_AT_A_TIME, faults.named(device):
             return _network(kind, folder, dtype, device)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except UNUSABLE as error:
         raise ModelBrokenError(
             f"the {class_name} in {folder} cannot be loaded ({error}); `tintype doctor` checks its files"
         ) from error

@@ -96,6 +96,8 @@ class EngineProvider:
         from tintype.engine.job import Ended, Job
 
         runner = await asyncio.shield(asyncio.wrap_future(self._runner))  # a cancelled wait must not cancel the start
+        if request.controls:
+            request = await asyncio.to_thread(_draw_ahead, request)
         arrived: asyncio.Queue[Given] = asyncio.Queue()
         job = Job(request=request, give=_into(arrived, asyncio.get_running_loop()))
         runner.submit(job)
@@ -116,6 +118,12 @@ class EngineProvider:
     async def close(self) -> None:
         """Take no more work; what the thread is at ends with the process."""
         self._runner.add_done_callback(lambda ready: ready.exception() or ready.result().close())
+
+
+def _draw_ahead(request: GenerationRequest) -> GenerationRequest:
+    from tintype.engine import preprocessing  # takes seconds: not on the event loop
+
+    return preprocessing.draw_ahead(request)
 
 
 def _into(arrived: "asyncio.Queue[Given]", loop: asyncio.AbstractEventLoop) -> "Callable[[Given], None]":

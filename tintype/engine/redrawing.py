@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.engine import family, pictures, tiles
+from tintype.engine import family, pictures, second_pass, tiles
 from tintype.engine.devices import Device
 from tintype.engine.families import rrdb
 from tintype.engine.family import Drawing, Line, RequestUnsuitableError, Tiling
@@ -23,12 +23,8 @@ from tintype.engine.scheduling.values import Phase
 from tintype.engine.tiles import Grid
 from tintype.providers.contract import GenerationRequest
 
-UPSCALER = "upscaler"
-"""The companion that enlarges the picture before it is drawn over; else it is resampled."""
 STEPS, STRENGTH, SAMPLER = 20, 0.3, "euler"
 """Where the request says nothing: enough to draw details that were not there, too little for other things."""
-MULTIPLE = 16
-"""Of pixels that tiles start at and are large: as every family can take."""
 SHARED = 4
 """One part in so many of a tile's side is shared with each neighbour."""
 
@@ -59,6 +55,8 @@ class Outline:
 
     def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
         """Those of the model; of an enlargement the upscaler's, where there is one, and one with every tile."""
+        if second_pass.is_over_pixels(request):
+            return self._with_second_pass(request)
         if request.task != "upscale":
             return self.drawing.phases(request)
         _refuse(request)
@@ -66,16 +64,28 @@ class Outline:
         blank = np.zeros((grid.down.length, grid.across.length, 3), np.uint8)
         of_tile = self.drawing.phases(_tile_request(request, blank))[0]
         over_all = replace(of_tile, evaluations=of_tile.evaluations * len(grid))
-        upscaler = request.companions.get(UPSCALER)
+        upscaler = request.companions.get(second_pass.UPSCALER)
         first = () if upscaler is None else rrdb.outline(upscaler).phases(request)
         return (*first, over_all)
+
+    def _with_second_pass(self, request: GenerationRequest) -> tuple[Phase, ...]:
+        if request.mask is not None:
+            raise RequestUnsuitableError("a second pass does not go with a mask; leave out `hires`")
+        drawn = self.drawing.phases(second_pass.first(request))
+        blank = np.zeros((*second_pass.size(request), 3), np.uint8)
+        again = self.drawing.phases(second_pass.second(request, blank))
+        enlarging = rrdb.outline(request.companions[second_pass.UPSCALER]).phases(request)
+        return (*drawn, second_pass.decoding(drawn[0]), *enlarging, *again)
 
     def grid(self, request: GenerationRequest) -> Grid:
         """The tiles of the enlarged picture, in pixels; it is filled up to whole multiples."""
         assert request.source is not None
-        height, width = (-(-along * request.scale // MULTIPLE) * MULTIPLE for along in request.source.shape[:2])
-        side = self.native_side // MULTIPLE * MULTIPLE
-        return tiles.cover(height, width, side=side, overlap=side // SHARED, multiple=MULTIPLE)
+        height, width = (
+            -(-along * request.scale // second_pass.MULTIPLE) * second_pass.MULTIPLE
+            for along in request.source.shape[:2]
+        )
+        side = self.native_side // second_pass.MULTIPLE * second_pass.MULTIPLE
+        return tiles.cover(height, width, side=side, overlap=side // SHARED, multiple=second_pass.MULTIPLE)
 
     def load(self, device: Device) -> "Model":
         """The model with its weights."""
@@ -92,6 +102,8 @@ class Model:
 
     def begin(self, request: GenerationRequest, seed: int) -> Drawing:
         """As the model; of an enlargement every tile, made noisy by a seed of its own that follows from `seed`."""
+        if second_pass.is_over_pixels(request):
+            return self._drawing.begin(second_pass.first(request), seed)
         if request.task != "upscale":
             return self._drawing.begin(request, seed)
         assert request.source is not None
@@ -100,6 +112,8 @@ class Model:
 
     def go_on(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
         """As the model; or over what an upscaler made."""
+        if second_pass.is_over_pixels(request):
+            return self._go_on_to_second_pass(drawing, request, phase)
         if request.task != "upscale":
             return self._drawing.go_on(drawing, request, phase)
         assert drawing.sampled.generator is not None
@@ -141,6 +155,16 @@ class Model:
         """As the model."""
         self._drawing.move(device_name)
 
+    def _go_on_to_second_pass(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
+        first, decoding_at = second_pass.first(request), second_pass.decoding_at(request)
+        if phase < decoding_at:
+            return self._drawing.go_on(drawing, first, phase)
+        if phase == decoding_at:
+            return second_pass.of_pixels(self._drawing.finish(drawing, first), drawing)
+        assert drawing.sampled.generator is not None
+        again = second_pass.second(request, rrdb.finished(drawing, request))
+        return self._drawing.begin(again, drawing.sampled.generator.initial_seed())
+
     def _begin_tiles(self, request: GenerationRequest, pixels: NDArray[np.uint8], seed: int) -> Drawing:
         grid = self._outline.grid(request)
         height, width = pixels.shape[:2]
@@ -160,7 +184,7 @@ class Model:
         )
         besides = tuple(drawing.beside for drawing in begun)
         tiling = Tiling(grid=of_latents, made_grid=of_latents, besides=besides)
-        return replace(first, sampled=sampled, beside=None, tiling=tiling)
+        return replace(first, sampled=sampled, beside=(), tiling=tiling)
 
 
 def _refuse(request: GenerationRequest) -> None:

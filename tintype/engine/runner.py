@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tintype import logs, settings
-from tintype.engine import costs_file, devices, faults, residents, ticks
+from tintype.engine import costs_file, devices, faults, residents, second_pass, ticks
 from tintype.engine.family import Drawing, Loaded
 from tintype.engine.finishing import Done, Finisher
 from tintype.engine.job import Job, Picture
@@ -156,7 +156,7 @@ class Runner:
             return False
         except faults.DeviceBrokenError:
             raise
-        except ProviderError as error:
+        except Exception as error:  # noqa: BLE001  it ends these requests and is raised where they wait
             self._schedule.load_failed(tick)
             self._residents.forget(tick.model)
             self._fail_with(error, [p for p in self._pictures.values() if p.needs(tick.model)])
@@ -281,11 +281,12 @@ class Runner:
                 with faults.named(self.device.label):
                     self._residents.perform(swap)
                 self._swapped(swap, time.perf_counter() - began)
-        except ProviderError as error:
+        except faults.DeviceBrokenError as error:
             self._residents.forget(files.id)
-            if isinstance(error, faults.DeviceBrokenError):
-                self._break(error)
-            log.error("model cannot be prepared", model=files.id, error=error.detail)
+            self._break(error)
+        except Exception as error:  # noqa: BLE001  nobody waits for it; who asks for the model is told
+            self._residents.forget(files.id)
+            log.error("model cannot be prepared", model=files.id, error=f"{type(error).__name__}: {error}")
 
     def _choose_threads(self, model: Loaded, drawings: Sequence[Drawing]) -> None:
         """Once for the process: another number of threads may give other bits."""
@@ -326,5 +327,5 @@ class Runner:
 def _models_of(request: GenerationRequest) -> list[ModelFiles]:
     """Every model that runs steps of its own for this request."""
     refining = [request.refiner.model] if request.refiner else []
-    enlarging = [request.companions[role] for role in ("upscaler",) if role in request.companions]
+    enlarging = [request.companions[role] for role in (second_pass.UPSCALER,) if role in request.companions]
     return [request.model, *refining, *enlarging]

@@ -96,7 +96,7 @@ def _lines(drawing: Drawing, sample: Tensor) -> list[Line]:
     ]
 
 
-def _beside(drawing: Drawing) -> Tensor | None:
+def _beside(drawing: Drawing) -> tuple[Tensor, ...]:
     tiling = drawing.tiling
     return drawing.beside if tiling is None or not tiling.besides else tiling.besides[tiling.at]
 

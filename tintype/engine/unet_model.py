@@ -112,8 +112,8 @@ class UNetModel:
         sample = torch.cat([line.sample for line in lines]).to(dtype)
         timesteps = devices.numbers([line.timestep for line in lines], self._device.name)
         steered = self._controls.residuals(lines, sample, timesteps, words)
-        if lines[0].beside is not None:
-            beside = torch.cat([line.beside for line in lines if line.beside is not None]).to(dtype)
+        if lines[0].beside:
+            beside = torch.cat([torch.cat(line.beside, dim=1) for line in lines]).to(dtype)
             sample = torch.cat([sample, beside], dim=1)
         return self._unet(
             sample,
@@ -169,7 +169,7 @@ class UNetModel:
         if sees_mask:
             masked = latents.encode(self._vae(request), pixels, generator)
             beside = torch.cat([latents.shrink(hard, self._size(stretch)), masked], dim=1)
-            return self._draw(request, stretch, sampled, beside=beside)
+            return self._draw(request, stretch, sampled, beside=(beside,))
         assert clean is not None
         # Pipelines encode the masked picture here all the same, which moves the generator on.
         latents.draw_noise(tuple(clean.shape), generator, "cpu")
@@ -182,7 +182,7 @@ class UNetModel:
         stretch: Stretch,
         sampled: Sampled,
         *,
-        beside: Tensor | None = None,
+        beside: tuple[Tensor, ...] = (),
         blend: Blend | None = None,
     ) -> Drawing:
         is_own = stretch.kind != "refiner"

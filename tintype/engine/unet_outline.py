@@ -161,6 +161,8 @@ class UNetOutline:
             raise RequestUnsuitableError(
                 f"{self.files.id} only fills in what a mask marks; give a picture and a mask, or choose another model"
             )
+        if request.references:
+            raise RequestUnsuitableError(f"{self.files.id} takes no references; leave them out")
         if request.hires is not None and request.task == "inpaint":
             raise RequestUnsuitableError("a second pass does not go with a mask; leave out `hires`")
 

@@ -166,6 +166,12 @@ async def why_not(session: WriteSession, generation_id: uuid.UUID, *, limits: Li
     return NothingToDo()
 
 
+async def holder(session: WriteSession, generation_id: uuid.UUID) -> uuid.UUID | None:
+    """The worker that has the generation, alive or dead; None where none has."""
+    found = select(Generation.worker_id).where(Generation.id == generation_id, Generation.status == "processing")
+    return (await session.execute(found)).scalar_one_or_none()
+
+
 async def _end(session: WriteSession, row: Generation, status: EventType, data: dict[str, Any]) -> None:
     row.status = status
     row.completed_at = now()

@@ -1,4 +1,4 @@
-"""The models that a part of a request needs beside its own: LoRAs, ControlNets, the style adapter, the refiner."""
+"""The models that a part of a request needs beside its own: LoRAs, ControlNets and what draws for them, a refiner, …"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -9,6 +9,10 @@ from tintype.errors import FieldError
 from tintype.generations.schemas import Control, ImageCreate, LoraUse
 
 Models = Mapping[str, Model]
+Place = tuple[str | int, ...]
+
+DRAWN_BY_NETWORKS = {"depth": "depths, near bright", "pose": "a skeleton as OpenPose draws it"}
+"""Controls whose drawing only another model can make of a photograph, and what a picture of one shows."""
 
 
 def loras_of(request: ImageCreate) -> tuple[LoraUse, ...]:
@@ -29,6 +33,9 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
             if _controlnet(control, manifest, models) is None:
                 said = f"no ControlNet for {control.type!r} and {manifest.id!r} is installed; leave it out"
                 yield FieldError(loc=("body", "controls", index, "type"), msg=said)
+            if _lacks_drawing(control) and _preprocessor(control, manifest, models) is None:
+                said = f"no model that makes one of a photograph is installed; send {DRAWN_BY_NETWORKS[control.type]}"
+                yield FieldError(loc=("body", "controls", index, "is_ready"), msg=f"{said}, and true here")
             if control.start >= control.end:
                 yield FieldError(loc=("body", "controls", index, "start"), msg="send less than `end`")
     if "style_image" in features and request.style_image is not None and not _of("style_adapter", manifest, models):
@@ -39,6 +46,25 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
         if named is None or named.manifest.kind != "checkpoint":
             said = f"no checkpoint {request.refiner.model!r} is installed; leave it out"
             yield FieldError(loc=("body", "refiner", "model"), msg=said)
+    if "hires" in features and request.hires is not None and request.hires.upscaler is not None:
+        yield from upscaler_problems(request.hires.upscaler, ("hires", "upscaler"), manifest, models)
+
+
+def upscaler_problems(name: str, place: Place, manifest: Manifest, models: Models) -> Iterator[FieldError]:
+    """What is wrong with the upscaler that a request names at a place of its body."""
+    fitting = upscalers(manifest, models)
+    if name not in fitting:
+        there = f"send {' or '.join(map(repr, fitting))}" if fitting else "none is installed; leave it out"
+        yield FieldError(loc=("body", *place), msg=f"{name!r} is no upscaler that goes with {manifest.id!r}; {there}")
+
+
+def upscalers(manifest: Manifest, models: Models) -> list[str]:
+    """The installed upscalers that the model's provider runs."""
+    return [
+        name
+        for name, each in models.items()
+        if each.manifest.kind == "upscaler" and each.manifest.provider == manifest.provider
+    ]
 
 
 def _lora_problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterator[FieldError]:
@@ -66,9 +92,12 @@ def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: M
                 **control.model_dump(),
                 "image": pictures["body", "controls", index, "image"],
                 "model": _controlnet(control, manifest, models),
+                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control) else None,
             }
             for index, control in enumerate(request.controls)
         ]
+    if learned := _learned_words(request, manifest, models):
+        found["embeddings"] = learned
     if request.style_image is not None:
         found["style_image"] = pictures["body", "style_image"]
         found["style_adapter"] = _of("style_adapter", manifest, models)[0]
@@ -87,9 +116,13 @@ def ids_of(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     named = [
         *(lora["model_id"] for lora in parameters.get("loras", ())),
         *(control["model"] for control in parameters.get("controls", ())),
+        *(control.get("preprocessor") for control in parameters.get("controls", ())),
+        *parameters.get("embeddings", {}).values(),
         parameters.get("style_adapter"),
         parameters.get("remover"),
         parameters.get("refiner", {}).get("model"),
+        parameters.get("hires", {}).get("upscaler"),
+        parameters.get("upscaler"),
     ]
     return tuple(dict.fromkeys(name for name in named if name is not None))
 
@@ -102,3 +135,33 @@ def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
 def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
     fitting = _of("controlnet", manifest, models)
     return next((name for name in fitting if control.type in models[name].manifest.controls), None)
+
+
+def _learned_words(request: ImageCreate, manifest: Manifest, models: Models) -> dict[str, str]:
+    """The installed words that were learned for this family and stand in the prompts, and whose they are."""
+    said = f"{request.prompt}\n{request.negative_prompt}"
+    return {
+        word: name
+        for name in _of("embedding", manifest, models)
+        for word in models[name].manifest.trigger_words or (name,)
+        if word in said
+    }
+
+
+def _lacks_drawing(control: Control) -> bool:
+    """Whether another model has to make the drawing that this control is shown."""
+    return control.type in DRAWN_BY_NETWORKS and not control.is_ready
+
+
+def _preprocessor(control: Control, manifest: Manifest, models: Models) -> str | None:
+    """What makes drawings for a control of this type, where the model's provider runs it."""
+    return next(
+        (
+            name
+            for name, each in models.items()
+            if each.manifest.kind == "preprocessor"
+            and each.manifest.provider == manifest.provider
+            and control.type in each.manifest.controls
+        ),
+        None,
+    )

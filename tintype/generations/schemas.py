@@ -140,17 +140,22 @@ class Control(Wire):
 
     type: Literal["canny", "depth", "pose", "scribble", "tile"]
     image: Picture
+    is_ready: bool = Field(
+        default=False,
+        description="Whether it is a drawing of edges, depths or a pose already; else one is made of the photograph.",
+    )
     strength: Number = Field(default=1.0, ge=0, le=2)
     start: Number = Field(default=0.0, ge=0, le=1)
     end: Number = Field(default=1.0, ge=0, le=1)
 
 
 class Hires(Wire):
-    """A second pass at a larger size."""
+    """A second pass at a larger size; with `upscaler` over the picture that this model makes, else over latents."""
 
     scale: Number = Field(gt=1, le=4)
     steps: Integer | None = Field(default=None, ge=1, le=200)
     strength: Number = Field(default=0.5, gt=0, le=1)
+    upscaler: ShortText | None = Field(default=None, description="An installed model that enlarges.")
 
 
 class Refiner(Wire):
@@ -222,11 +227,26 @@ class EditCreate(ImageCreate):
 
 
 class UpscaleCreate(Wire):
-    """A request to enlarge a picture."""
+    """A request to enlarge a picture. What says how to draw is for models that draw it over, tile by tile."""
 
     image: Picture
     scale: Integer = Field(default=2, ge=2, le=8, description="How many times as wide and as high.")
     model: ShortText | None = Field(default=None, description="A model of `GET /api/models`.")
+    prompt: Text = Field(default="", description="What to draw in every tile, such as a material or a manner.")
+    negative_prompt: Text = Field(default="", description="What to avoid.")
+    strength: Number | None = Field(default=None, gt=0, le=1, description="How much is drawn anew.")
+    seed: Integer | None = Field(default=None, ge=-1, le=MAX_SEED, description="−1 or absent draws one.")
+    num_inference_steps: Integer | None = Field(
+        default=None, ge=1, le=1000, validation_alias=AliasChoices("num_inference_steps", "steps")
+    )
+    guidance_scale: Number | None = Field(
+        default=None, ge=0, le=100, validation_alias=AliasChoices("guidance_scale", "cfg_scale")
+    )
+    sampler: ShortText | None = None
+    seed_mode: Literal["fast", "bucket", "strict"] = "fast"
+    upscaler: ShortText | None = Field(
+        default=None, description="What enlarges before it is drawn over; absent takes one that is installed."
+    )
     output_format: OutputFormat = "png"
     route: ShortText | None = None
     priority: Integer = Field(default=0, ge=-100, le=100, description="Higher runs first; capped by role.")

@@ -154,11 +154,21 @@ def check_pictures_safety(inputs: Iterable[tuple[Place, Media]], catalogue: Cata
     """
     foreign = [place for place, row in inputs if row.is_foreign]
     if foreign and not has_detector(catalogue):
-        detail = (
-            "this picture may show people and no safety detector is installed to look at it; send one that "
-            f"{catalog.DEFAULT_MODEL!r} drew"
+        fields = tuple(FieldError(loc=place, msg=_unseen(place)) for place in foreign)
+        raise SafetyDetectorMissingError(fields[0].msg, fields=fields)
+
+
+def _unseen(place: Place) -> str:
+    """What to do about a picture that nothing here can look at."""
+    if place[-1] == "mask":
+        return (
+            "a mask is a picture that is looked at as any other, and no safety detector is installed; install one "
+            "(docs/safety.md), or send `outpaint`, which needs no mask"
         )
-        raise SafetyDetectorMissingError(detail, fields=tuple(FieldError(loc=place, msg=detail) for place in foreign))
+    return (
+        "this picture may show people and no safety detector is installed to look at it; send one that "
+        f"{catalog.DEFAULT_MODEL!r} drew"
+    )
 
 
 def has_detector(catalogue: Catalogue) -> bool:

@@ -81,9 +81,10 @@ class GenerationRequest:
     `source` is the picture to work on, uint8 RGB [height, width, 3], already of the request's width and height except
     where it is to be upscaled `scale` times. `mask` is uint8 [height, width]: 255 is drawn anew, 0 stays, between is
     blended; outpainting is inpainting on a canvas that was enlarged before. `strength` says how much of the source is
-    drawn anew, 0 to 1. `style_image` gives its style, uint8 RGB of any size. `companions` are models that a part of
-    the request needs beside its own: by role, such as `vae` or `style_adapter`. `on_behalf_of` names whose work it
-    is, for fairness among what a provider holds; it says nothing of who that is.
+    drawn anew, 0 to 1. `references` are pictures that the model sees beside the source, uint8 RGB of any size; a model
+    whose manifest does not offer them is given none. `style_image` gives its style, uint8 RGB of any size. `companions`
+    are models that a part of the request needs beside its own: by role, such as `vae` or `style_adapter`.
+    `on_behalf_of` names whose work it is, for fairness among what a provider holds; it says nothing of who that is.
 
     A video has one seed and `frames` frames, `fps` of them a second; both are 0 for pictures. `source` is the picture
     that it begins with (task `image_to_video`), `last_image` the one it ends with, both of the request's size.
@@ -108,6 +109,7 @@ class GenerationRequest:
     mask: "NDArray[np.uint8] | None" = None
     strength: float = 1.0
     scale: int = 1
+    references: "tuple[NDArray[np.uint8], ...]" = ()
     controls: tuple[Control, ...] = ()
     style_image: "NDArray[np.uint8] | None" = None
     style_strength: float = 0.6

@@ -1,23 +1,21 @@
 """Taking jobs out of line: one PgQueuer manager per process, started again after the database was away."""
 
 import asyncio
+import functools
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import asyncpg
-from pgqueuer.adapters.drivers.asyncpg import AsyncpgPoolDriver
-from pgqueuer.core.qm import QueueManager
 from pgqueuer.errors import FailingListenerError, RetryRequested
 from pgqueuer.models import Job
-from pgqueuer.ports.driver import NotifyCallback
 from pgqueuer.queries import Queries
 
 from tintype import logs
 from tintype.db.session import CONNECTION_FAULTS
+from tintype.queue.limited import Driver, LimitedManager, Room
 
 log = logs.get("queue")
 
@@ -46,49 +44,14 @@ class AgainError(Exception):
         self.delay_s = delay_s
 
 
-class Driver(AsyncpgPoolDriver):
-    """Sets `lost` when a query fails, or when the connection that listens ends, which no query would notice."""
-
-    def __init__(self, pool: "asyncpg.Pool", lost: asyncio.Event) -> None:
-        super().__init__(pool)
-        self._lost = lost
-
-    async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
-        """The rows of a query."""
-        with self._noting():
-            return await super().fetch(query, *args)
-
-    async def execute(self, query: str, *args: object) -> str:
-        """The status of a command."""
-        with self._noting():
-            return await super().execute(query, *args)
-
-    async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
-        """Listen until the connection ends."""
-        await super().add_listener(channel, callback)
-        assert self._listener_connection is not None
-        self._listener_connection.add_termination_listener(self._note_end)
-
-    def _note_end(self, _connection: object) -> None:
-        self._lost.set()
-
-    @contextmanager
-    def _noting(self) -> Generator[None]:
-        try:
-            yield
-        except CONNECTION_FAULTS:
-            self._lost.set()
-            raise
-
-
 @dataclass(frozen=True, kw_only=True)
 class Consumer:
-    """Takes jobs from `lanes()` and runs `work(lane, generation_id)` on each, `concurrency` (2 or more) at once."""
+    """Takes jobs from `lanes()`, each with the group whose `room` it shares, and runs `work(lane, generation_id)`."""
 
     url: str
-    lanes: Callable[[], Collection[str]]
+    lanes: Callable[[], Mapping[str, str]]
     work: Work
-    concurrency: int
+    room: Room
     dead_after_s: float
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -115,12 +78,11 @@ class Consumer:
         try:
             await self._consume(stopping, lost)
         except (*CONNECTION_FAULTS, FailingListenerError, RuntimeError) as error:
-            log.warning("queue connection lost", error=str(error)[:200])
+            log.warning("queue connection lost", error=f"{type(error).__name__}: {error}"[:200])
         finally:
             lost.set()
 
     async def _consume(self, stopping: asyncio.Event, lost: asyncio.Event) -> None:
-        limit = max(2, self.concurrency)
         async with asyncpg.create_pool(
             self.url,
             min_size=2,
@@ -129,45 +91,49 @@ class Consumer:
             timeout=10,
             server_settings={"application_name": "tintype-queue"},
         ) as pool:
-            manager = QueueManager(Queries(Driver(pool, lost)))
+            driver = Driver(pool, lost)
+            manager = LimitedManager(Queries(driver), self.room)
             self._register(manager)
             aside = [
                 asyncio.create_task(_relay(stopping, manager.shutdown)),
                 asyncio.create_task(_relay(lost, manager.shutdown)),
+                asyncio.create_task(_relay(manager.shutdown, lost)),  # a deaf one still has jobs to end
                 asyncio.create_task(self._follow_lanes(manager, lost)),
             ]
+            self.room.heard_by.add(driver.wake)
             try:
                 await manager.run(
                     dequeue_timeout=timedelta(seconds=min(POLL_S, self.dead_after_s / POLLS_PER_SILENCE)),
-                    batch_size=max(1, min(MAX_BATCH, limit // 2)),
-                    max_concurrent_tasks=limit,
+                    batch_size=MAX_BATCH,
                     shutdown_on_listener_failure=True,
                     heartbeat_timeout=timedelta(seconds=self.dead_after_s),
                 )
             finally:
+                self.room.heard_by.discard(driver.wake)
                 for task in aside:
                     task.cancel()
 
-    def _register(self, manager: QueueManager) -> None:
-        for lane in self.lanes():
-            if lane not in manager.entrypoint_registry:
-                manager.entrypoint(lane, accepts_context=False)(self._handle)
+    def _register(self, manager: LimitedManager) -> None:
+        for lane, group in self.lanes().items():
+            if lane not in manager.groups:
+                manager.serve(lane, group, functools.partial(self._handle, group))
 
-    async def _follow_lanes(self, manager: QueueManager, lost: asyncio.Event) -> None:
-        """Add new lanes; when one is no longer served, let another manager take this one's place."""
-        while set(manager.entrypoint_registry) <= set(self.lanes()):
+    async def _follow_lanes(self, manager: LimitedManager, lost: asyncio.Event) -> None:
+        """Add new lanes; when one is no longer served as it was, let another manager take this one's place."""
+        while manager.groups.items() <= self.lanes().items():
             self._register(manager)
             await asyncio.sleep(LANES_S)
         log.info("lanes changed", lanes=sorted(self.lanes()))
         lost.set()
 
-    async def _handle(self, job: Job) -> None:
-        if job.payload is None:
-            return
+    async def _handle(self, group: str, job: Job) -> None:
         try:
-            await self.work(job.entrypoint, uuid.UUID(bytes=job.payload))
+            if job.payload is not None:
+                await self.work(job.entrypoint, uuid.UUID(bytes=job.payload))
         except AgainError as again:
             raise RetryRequested(delay=timedelta(seconds=again.delay_s)) from again
+        finally:
+            self.room.give(group)
 
 
 async def _keep_as_it_is(_connection: asyncpg.Connection) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tintype.db import session as db
 from tintype.db.session import Database
+from tintype.generations import claims
 from tintype.queue.consumer import AgainError
 from tintype.worker import registry
 
@@ -38,14 +39,19 @@ class Affinity:
             return
         at_s = time.monotonic()
         since_s = self._since_s.setdefault(generation_id, at_s)
-        if at_s - since_s < LEFT_FOR_S and await self._is_loaded_elsewhere(model_id):
+        if at_s - since_s < LEFT_FOR_S and await self._is_loaded_elsewhere(generation_id, model_id):
             raise AgainError(AGAIN_S)
         self._forget(at_s)
 
-    async def _is_loaded_elsewhere(self, model_id: str) -> bool:
-        return await db.persistently(
-            self.database, lambda session: registry.is_loaded_elsewhere(session, model_id, than=self.worker_id)
-        )
+    async def _is_loaded_elsewhere(self, generation_id: uuid.UUID, model_id: str) -> bool:
+        """Whether it is; who held the job and let it go is not waited for: most likely it died a moment ago."""
+
+        async def work(session: db.WriteSession) -> bool:
+            held_by = await claims.holder(session, generation_id)
+            than = [self.worker_id] if held_by is None else [self.worker_id, held_by]
+            return await registry.is_loaded_elsewhere(session, model_id, than=than)
+
+        return await db.persistently(self.database, work)
 
     def _forget(self, at_s: float) -> None:
         for generation_id in [one for one, since_s in self._since_s.items() if at_s - since_s > FORGOTTEN_AFTER_S]:

@@ -7,28 +7,46 @@ from typing import cast
 
 import numpy as np
 
-from tintype.catalog.operations import Catalogue
-from tintype.generations.claims import Claim
-from tintype.providers.contract import GenerationRequest, Output, ProviderError
-from tintype.providers.registry import Providers
+from tintype.catalog.operations import Model
+from tintype.generations.leftovers import Work
+from tintype.providers.contract import Checkpoint, GenerationRequest, Output, Provider, ProviderError
 from tintype.safety.contract import Pixels
 from tintype.worker import canvases, requests
+from tintype.worker.elsewhere import Elsewhere
+from tintype.worker.held import Held, Item, next_unless_stopped
 
 
 async def masked(
-    request: GenerationRequest, claim: Claim, source: Pixels, catalogue: Catalogue, providers: Providers
+    request: GenerationRequest, held: Held, source: Pixels, remover: Model, provider: Provider, elsewhere: Elsewhere
 ) -> GenerationRequest:
     """The request with the background of `source` as its mask, as large as is drawn; 255 is background.
 
-    Closing local work is left to the iterator; what a remover would do elsewhere is asked for again after a restart.
+    A stop ends it within one step. What goes on elsewhere then is ended: after a restart it would be asked for anew.
 
     Raises:
+        StoppedError: the work is to stop.
         ProviderError: the model that removes backgrounds cannot be used, or gave no background.
     """
-    remover = catalogue.get(claim.parameters["remover"])
-    provider = providers.get(remover.manifest.provider)
+    strays: set[Work] = set()
+    stream = provider.generate(_removal(request, source, remover))
+    try:
+        async with aclosing(cast("AsyncGenerator[Item]", stream)) as items:
+            while (item := await next_unless_stopped(items, held)) is not None:
+                if isinstance(item, Checkpoint):
+                    name = remover.manifest.provider
+                    strays.add(Work(provider=name, token=item.token, generation_id=held.claim.id))
+                if isinstance(item, Output) and item.alpha is not None:
+                    mask = (255 - item.alpha).astype(np.uint8)
+                    strays.clear()
+                    return replace(request, mask=canvases.cover(mask, request.width, request.height))
+    finally:
+        elsewhere.strays.update(strays)
+    raise ProviderError(f"{remover.id!r} gave no background", code="background_missing", retryable=False)
+
+
+def _removal(request: GenerationRequest, source: Pixels, remover: Model) -> GenerationRequest:
     height, width = source.shape[:2]
-    removal = GenerationRequest(
+    return GenerationRequest(
         id=f"{request.id}-background",
         task="remove_background",
         model=requests.files_of(remover),
@@ -43,9 +61,3 @@ async def masked(
         source=source,
         on_behalf_of=request.on_behalf_of,
     )
-    async with aclosing(cast("AsyncGenerator[object]", provider.generate(removal))) as items:
-        async for item in items:
-            if isinstance(item, Output) and item.alpha is not None:
-                mask = (255 - item.alpha).astype(np.uint8)
-                return replace(request, mask=canvases.cover(mask, request.width, request.height))
-    raise ProviderError(f"{remover.id!r} gave no background", code="background_missing", retryable=False)

@@ -3,14 +3,17 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tintype.generations.claims import Beat, Claim
-from tintype.providers.contract import Progress
+from tintype.providers.contract import Checkpoint, Output, Preview, Progress, VideoOutput
+from tintype.worker.slots import StoppedError, Turn
 
 StopReason = Literal["cancelled", "lost", "draining"]
+Item = Progress | Preview | Checkpoint | Output | VideoOutput
+T = TypeVar("T")
 
 
 @dataclass
@@ -21,6 +24,7 @@ class Held:
     """
 
     claim: Claim
+    turn: Turn
     reason: StopReason | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)
     progress: dict[str, Any] | None = None
@@ -73,9 +77,9 @@ class Holdings:
     def __iter__(self) -> Iterator[Held]:
         return iter(tuple(self._held.values()))
 
-    def add(self, claim: Claim) -> Held:
+    def add(self, claim: Claim, turn: Turn) -> Held:
         """Note a new claim."""
-        held = Held(claim=claim)
+        held = Held(claim=claim, turn=turn)
         self._held[claim.id] = held
         return held
 
@@ -91,3 +95,35 @@ class Holdings:
     def beats(self) -> list[Beat]:
         """What the next heartbeat says."""
         return [Beat(id=h.claim.id, attempt=h.claim.attempt, progress=h.progress) for h in self]
+
+
+async def next_unless_stopped(items: AsyncIterator[Item], held: Held) -> Item | None:
+    """The next item, None after the last; one that is there when the stop comes still counts, because it can name work
+    elsewhere.
+
+    Raises:
+        StoppedError: the work is to stop.
+    """
+    return await unless_stopped(lambda: anext(items, None), held)
+
+
+async def unless_stopped(begin: Callable[[], Awaitable[T]], held: Held) -> T:
+    """What comes of the work that `begin` begins, also where it is there when the stop comes.
+
+    Raises:
+        StoppedError: the work is to stop.
+    """
+    if held.stopped.is_set():
+        raise StoppedError
+    following = asyncio.ensure_future(begin())
+    stopped = asyncio.create_task(held.stopped.wait())
+    try:
+        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not following.done():
+            raise StoppedError
+        return following.result()
+    finally:
+        stopped.cancel()
+        if not following.done():
+            following.cancel()
+            await asyncio.wait({following})

@@ -3,10 +3,10 @@
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar, cast
+from typing import cast
 
 import structlog
 
@@ -37,11 +37,9 @@ from tintype.worker import backgrounds, inputs, previews, requests, results, vid
 from tintype.worker.affinity import Affinity
 from tintype.worker.checks import Checks, Seen
 from tintype.worker.elsewhere import Elsewhere
-from tintype.worker.held import Held, Holdings
+from tintype.worker.held import Held, Holdings, Item, next_unless_stopped, unless_stopped
 from tintype.worker.inputs import Inputs
-
-Item = Progress | Preview | Checkpoint | Output | VideoOutput
-T = TypeVar("T")
+from tintype.worker.slots import Slots, StoppedError, Turn
 
 BACKOFF_S = (1.0, 5.0, 20.0)
 """How long a retryable failure waits before the next run, by number of failures; jittered by a quarter."""
@@ -60,13 +58,9 @@ READY_LOOK_S = 0.05
 log = logs.get("worker")
 
 
-class StoppedError(Exception):
-    """The work was told to stop; `Held.reason` says why."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Performer:
-    """Everything a job needs. `slots` limits how many requests each provider is given at once."""
+    """Everything a job needs."""
 
     worker_id: uuid.UUID
     database: db.Database
@@ -76,7 +70,7 @@ class Performer:
     elsewhere: Elsewhere
     checks: Checks
     issuer: gate.Issuer
-    slots: dict[str, asyncio.Semaphore]
+    slots: Slots
     holdings: Holdings
     affinity: Affinity
     worker: settings.Worker
@@ -95,9 +89,9 @@ class Performer:
                     raise AgainError(self.worker.dead_after_s)
                 await self._until_ready(lane)
                 await self._leave_to_loaded(lane, generation_id)
-                async with self._turn(lane, generation_id):
+                async with self._turn(lane, generation_id) as turn:
                     self._is_ready(lane)  # it can have broken down meanwhile
-                    await self._claim_and_run(generation_id)
+                    await self._claim_and_run(generation_id, turn)
             except db.DatabaseAwayError as error:
                 raise AgainError(self.worker.dead_after_s) from error
 
@@ -129,40 +123,38 @@ class Performer:
             await self.affinity.leave_to_loaded(generation_id, model.id, loaded=loaded)
 
     @asynccontextmanager
-    async def _turn(self, lane: str, generation_id: uuid.UUID) -> AsyncGenerator[None]:
+    async def _turn(self, lane: str, generation_id: uuid.UUID) -> AsyncGenerator[Turn]:
         """A slot of the provider; a job that waits for one goes back in line when the worker drains or outranked."""
-        slot = self._slot(lane)
-        has_waited = slot.locked()
-        if self.draining.is_set() or not await _acquire_unless(slot, self.draining):
-            raise AgainError(0)
+        model = self.catalogue.models().get(jobs.model_of(lane))
+        provider = model.manifest.provider if model is not None else None
+        has_waited = provider is not None and self.slots.is_taken(provider)
+        turn = Turn(self.slots, provider)
         try:
+            if self.draining.is_set() or not await turn.begin(unless=self.draining):
+                raise AgainError(0)
             if has_waited and await self._is_outranked(lane, generation_id):
                 raise AgainError(0)
-            yield
+            yield turn
         finally:
-            slot.release()
+            turn.end()
 
     async def _is_outranked(self, lane: str, generation_id: uuid.UUID) -> bool:
         return await db.persistently(
             self.database, lambda session: jobs.is_outranked(session, lane=lane, generation_id=generation_id)
         )
 
-    async def _claim_and_run(self, generation_id: uuid.UUID) -> None:
+    async def _claim_and_run(self, generation_id: uuid.UUID, turn: Turn) -> None:
         try:
-            held = await self._claim(generation_id, is_alone=False)
+            held = await self._claim(generation_id, turn, is_alone=False)
         except claims.LastRunError:
             if self.alone.locked():
                 raise AgainError(ALONE_AGAIN_S) from None
             async with self.alone:
-                await self._run(await self._claim(generation_id, is_alone=True))
+                await self._run(await self._claim(generation_id, turn, is_alone=True))
         else:
             await self._run(held)
 
-    def _slot(self, lane: str) -> asyncio.Semaphore:
-        model = self.catalogue.models().get(jobs.model_of(lane))
-        return self.slots[model.manifest.provider] if model is not None else asyncio.Semaphore(1)
-
-    async def _claim(self, generation_id: uuid.UUID, *, is_alone: bool) -> Held | None:
+    async def _claim(self, generation_id: uuid.UUID, turn: Turn, *, is_alone: bool) -> Held | None:
         limits = claims.Limits(dead_after_s=self.worker.dead_after_s, max_attempts=self.worker.max_attempts)
         outcome = await db.persistently(
             self.database,
@@ -178,7 +170,7 @@ class Performer:
         match outcome:
             case Claim():
                 log.info("started", attempt=outcome.attempt, model=outcome.model)
-                return self.holdings.add(outcome)
+                return self.holdings.add(outcome, turn)
             case claims.Busy(retry_in_s=retry_in_s):
                 raise AgainError(retry_in_s)
             case claims.NothingToDo():
@@ -218,7 +210,7 @@ class Performer:
         provider = self.providers.get(self.catalogue.get(claim.model).manifest.provider)
         took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
         judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
-        request = await self._request(claim, took)
+        request = await self._request(held, took)
         rows: list[Media] = []
         is_kept = False
         try:
@@ -244,7 +236,7 @@ class Performer:
             detail = "the provider made a picture of a video, or a video of a picture; choose another model"
             raise ProviderError(detail, code="output_unexpected", retryable=False)
         if isinstance(output, VideoOutput):  # encoding takes seconds, and a stop need not wait for it
-            made = await _unless_stopped(lambda: videos.make(self.checks, held.claim, took, output, self.issuer), held)
+            made = await unless_stopped(lambda: videos.make(self.checks, held.claim, took, output, self.issuer), held)
             return made.seen, await results.put(self.store, held.claim, output, made.encoded, made.settings)
         seen = await self.checks.let_picture_through(held.claim, took.known, output.pixels)
         return seen, await results.store(self.store, held.claim, output, self.issuer, took.ingredients)
@@ -256,14 +248,18 @@ class Performer:
             within=db.single if claim.attempt == 1 else db.transaction,  # a later attempt dooms files as well
         )
 
-    async def _request(self, claim: Claim, took: Inputs) -> GenerationRequest:
+    async def _request(self, held: Held, took: Inputs) -> GenerationRequest:
+        claim = held.claim
         if not took.pictures:
             return requests.build(claim, self.catalogue, took)
         request = await asyncio.to_thread(requests.build, claim, self.catalogue, took)
         if "remover" not in claim.parameters:
             return request
         source = took.pixels_of(claim.parameters["image"])
-        return await backgrounds.masked(request, claim, source, self.catalogue, self.providers)
+        remover = self.catalogue.get(claim.parameters["remover"])
+        provider = self.providers.get(remover.manifest.provider)
+        async with held.turn.elsewhere(remover.manifest.provider, unless=held.stopped):
+            return await backgrounds.masked(request, held, source, remover, provider, self.elsewhere)
 
     async def _outputs(
         self, held: Held, provider: Provider, request: GenerationRequest, known: Lineage
@@ -273,7 +269,7 @@ class Performer:
         stream = provider.generate(request, resume=held.claim.checkpoint)
         async with aclosing(cast("AsyncGenerator[Item]", stream)) as items:
             while True:
-                item = await _unless_stopped(lambda: anext(items, None), held)
+                item = await next_unless_stopped(items, held)
                 match item:
                     case None:
                         return
@@ -326,36 +322,3 @@ class Performer:
             self.database,
             lambda session: claims.give_back(session, held.claim, counts_as_failure=counts_as_failure),
         )
-
-
-async def _acquire_unless(slot: asyncio.Semaphore, event: asyncio.Event) -> bool:
-    """Whether the slot was had before the event came."""
-    if not slot.locked():
-        return await slot.acquire()
-    acquiring = asyncio.create_task(slot.acquire())
-    coming = asyncio.create_task(event.wait())
-    try:
-        await asyncio.wait({acquiring, coming}, return_when=asyncio.FIRST_COMPLETED)
-        return acquiring.done()
-    finally:
-        coming.cancel()
-        if not acquiring.done():
-            acquiring.cancel()
-
-
-async def _unless_stopped(begin: Callable[[], Awaitable[T]], held: Held) -> T:
-    """What comes of the work; what is there when the stop comes still counts, because it can name work elsewhere."""
-    if held.stopped.is_set():
-        raise StoppedError
-    following = asyncio.ensure_future(begin())
-    stopped = asyncio.create_task(held.stopped.wait())
-    try:
-        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
-            raise StoppedError
-        return following.result()
-    finally:
-        stopped.cancel()
-        if not following.done():
-            following.cancel()
-            await asyncio.wait({following})

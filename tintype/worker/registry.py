@@ -3,7 +3,7 @@
 import os
 import socket
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -60,10 +60,12 @@ SEEN_LATELY = timedelta(seconds=7)
 """A worker that work is left to has announced itself at least once within this; it does so every three seconds."""
 
 
-async def is_loaded_elsewhere(session: ReadSession | WriteSession, model_id: str, *, than: uuid.UUID) -> bool:
-    """Whether another worker that takes work has the model loaded."""
+async def is_loaded_elsewhere(
+    session: ReadSession | WriteSession, model_id: str, *, than: Collection[uuid.UUID]
+) -> bool:
+    """Whether a worker other `than` these takes work and has the model loaded."""
     found = select(Worker.id).where(
-        Worker.id != than,
+        Worker.id.not_in(than),
         Worker.state == "ready",
         Worker.seen_at > now() - SEEN_LATELY,
         Worker.loaded.contains([model_id]),

@@ -34,21 +34,24 @@ def build(claim: Claim, catalogue: Catalogue, inputs: Inputs) -> GenerationReque
 
 
 def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Source and mask, of the size that is drawn; a video's length and ends."""
+    """Source and mask, of the size that is drawn, and references as they are; a video's length and ends."""
     if "frames" in parameters:
         return _video(parameters, inputs)
     if "image" not in parameters:
         return {}
     source = inputs.pixels_of(parameters["image"])
     if parameters["task"] in ("upscale", "remove_background"):
-        return {"source": source, "scale": parameters.get("scale", 1)}
+        how = {name: parameters[name] for name in ("scale", "strength") if name in parameters}
+        return {"source": source, **how}
     mask: Pixels | None = None
     if "mask" in parameters:
         mask = canvases.mask_of(inputs.pixels_of(parameters["mask"]))
     if "outpaint" in parameters:
         source, mask = canvases.enlarged(source, mask, parameters["outpaint"])
     width, height = parameters["width"], parameters["height"]
-    found = {"source": canvases.cover(source, width, height), "strength": parameters["strength"]}
+    found: dict[str, Any] = {"source": canvases.cover(source, width, height), "strength": parameters["strength"]}
+    if references := parameters.get("references"):
+        found["references"] = tuple(inputs.pixels_of(one) for one in references)
     return found if mask is None else {**found, "mask": canvases.cover(mask, width, height)}
 
 
@@ -69,6 +72,7 @@ def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> 
         return files_of(catalogue.get(name))
 
     found: dict[str, Any] = {}
+    companions: dict[str, ModelFiles] = {}
     if loras := parameters.get("loras"):
         found["loras"] = tuple(Lora(model=files(one["model_id"]), weight=one["weight"]) for one in loras)
     if controls := parameters.get("controls"):
@@ -80,17 +84,25 @@ def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> 
                 strength=one["strength"],
                 start=one["start"],
                 end=one["end"],
+                is_ready=one.get("is_ready", False),
             )
             for one in controls
         )
+        for one in controls:
+            if (drawn_by := one.get("preprocessor")) is not None:
+                companions[f"{one['type']}_estimator"] = files(drawn_by)
+    for word, name in parameters.get("embeddings", {}).items():
+        companions[f"embedding:{word}"] = files(name)
     if "style_image" in parameters:
         found["style_image"] = inputs.pixels_of(parameters["style_image"])
-        found["companions"] = {"style_adapter": files(parameters["style_adapter"])}
+        companions["style_adapter"] = files(parameters["style_adapter"])
     if hires := parameters.get("hires"):
         found["hires"] = Hires(scale=hires["scale"], steps=hires["steps"], strength=hires["strength"])
+    if (upscaler := parameters.get("upscaler") or (hires or {}).get("upscaler")) is not None:
+        companions["upscaler"] = files(upscaler)
     if refiner := parameters.get("refiner"):
         found["refiner"] = Refiner(model=files(refiner["model"]), switch_at=refiner["switch_at"])
-    return found
+    return {**found, "companions": companions}
 
 
 def files_of(model: Model) -> ModelFiles:

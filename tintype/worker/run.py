@@ -23,6 +23,7 @@ from tintype.providers import registry as providers_registry
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import Consumer
+from tintype.queue.limited import Room
 from tintype.safety import registry as detectors_registry
 from tintype.worker import registry, requests
 from tintype.worker.affinity import Affinity
@@ -30,6 +31,7 @@ from tintype.worker.checks import Checks
 from tintype.worker.elsewhere import Elsewhere
 from tintype.worker.held import Holdings
 from tintype.worker.perform import Performer
+from tintype.worker.slots import Slots
 
 PULSE_S = 0.1
 """Progress is announced at most this often per generation."""
@@ -65,10 +67,12 @@ async def run(*, url: str, home: Path, stopping: asyncio.Event | None = None) ->
         elsewhere=Elsewhere(database=database, providers=providers),
         checks=Checks(database=database, detectors=await asyncio.to_thread(detectors_registry.load)),
         issuer=await asyncio.to_thread(gate.open, home, settings.load(settings.Provenance)),
-        slots={
-            name: asyncio.Semaphore(min(worker.concurrency, provider.capabilities().concurrency))
-            for name, provider in providers.ready.items()
-        },
+        slots=Slots(
+            {
+                name: min(worker.concurrency, provider.capabilities().concurrency)
+                for name, provider in providers.ready.items()
+            }
+        ),
         holdings=Holdings(),
         affinity=Affinity(database=database, worker_id=worker_id),
         worker=worker,
@@ -127,7 +131,7 @@ class Process:
             url=self._url,
             lanes=self._lanes,
             work=self._performer.perform,
-            concurrency=self._concurrency(),
+            room=Room(limits=self._performer.slots.limits),
             dead_after_s=self._performer.worker.dead_after_s,
         )
         loops = [
@@ -166,17 +170,11 @@ class Process:
     def _served(self) -> tuple[str, ...]:
         return served(self._performer.catalogue, self._performer.providers)
 
-    def _lanes(self) -> tuple[str, ...]:
+    def _lanes(self) -> dict[str, str]:
+        """The lanes this worker serves, each with the provider whose slots its jobs take."""
         models = self._performer.catalogue.models()
-        return tuple(jobs.lane(task, name) for name in self._served() for task in models[name].manifest.tasks)
-
-    def _concurrency(self) -> int:
-        """Jobs to hold at once: what the providers can run, and one more so that the next is at hand."""
-        can_run = sum(
-            min(self._performer.worker.concurrency, provider.capabilities().concurrency)
-            for provider in self._performer.providers.ready.values()
-        )
-        return can_run + 1
+        manifests = [models[name].manifest for name in self._served()]
+        return {jobs.lane(task, one.id): one.provider for one in manifests for task in one.tasks}
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -42,6 +42,12 @@ def mask() -> NDArray[np.uint8]:
     return drawn
 
 
+def reference(height: int, width: int) -> NDArray[np.uint8]:
+    """Another picture, of any size."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([columns % 256, rows * 2 % 256, (rows + columns) % 200], axis=2).astype(np.uint8)
+
+
 def depths() -> NDArray[np.uint8]:
     """What a control shows; it has another size than the picture."""
     rows, columns = np.mgrid[0:40, 0:50]
@@ -208,6 +214,8 @@ INPAINT = {
 }
 
 PICTURE = PIL.Image.fromarray(source())
+SEEN = (reference(75, 120), reference(64, 72))
+"""References whose sides are, and are not, multiples of a token's."""
 PART, WHOLE = PIL.Image.fromarray(mask()), PIL.Image.new("L", (WIDTH, HEIGHT), 255)
 FROM_SOURCE = {"source": source(), "strength": STRENGTH}
 TRUE_CFG = {"options": {"true_cfg_scale": 2.0}}
@@ -277,6 +285,27 @@ PAIRS = (
         pipeline="Flux2KleinPipeline",
         given={"image": PICTURE},
         changes={"source": source()},
+    ),
+    Pair(
+        family="flux2_klein",
+        task="image_to_image",
+        variant="references",
+        pipeline="Flux2KleinPipeline",
+        given={"image": [PICTURE, *map(PIL.Image.fromarray, SEEN)]},
+        changes={"source": source(), "references": SEEN},
+    ),
+    Pair(
+        family="flux2_klein",
+        task="inpaint",
+        variant="reference",
+        pipeline="Flux2KleinInpaintPipeline",
+        given={
+            "image": PICTURE,
+            "mask_image": PART,
+            "strength": STRENGTH,
+            "image_reference": PIL.Image.fromarray(SEEN[1]),
+        },
+        changes={**FROM_SOURCE, "mask": mask(), "references": SEEN[1:]},
     ),
     Pair(
         family="flux2_klein",

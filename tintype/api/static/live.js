@@ -24,12 +24,22 @@ export function showCards(list, { active, isServed, stopping, cancel }) {
       bar.value = (progress?.percent ?? 0) / 100;
       element.querySelector(".plate").style.setProperty("--done", String(bar.value));
       element.querySelector("button").disabled = isStopping;
+      preview(element, generation);
     },
   });
 }
 
+/** What it looks like so far; it stays until there is a newer one or the work begins anew. */
+function preview(element, generation) {
+  const image = element.querySelector("img");
+  const progress = generation.status === "processing" ? generation.progress : null;
+  if (!progress) image.removeAttribute("src");
+  else if (progress.preview && image.getAttribute("src") !== progress.preview.url) image.src = progress.preview.url;
+  element.classList.toggle("seen", image.hasAttribute("src"));
+}
+
 function card(prompt, { width, height, num_images }, cancel) {
-  const plate = make("div", { className: "plate", "aria-hidden": "true" }, make("div", { className: "sheen" }));
+  const plate = make("div", { className: "plate", "aria-hidden": "true" }, make("img", { alt: "" }), make("div", { className: "sheen" }));
   plate.style.setProperty("--ratio", String(width / height));
   return make(
     "li",

@@ -2,7 +2,8 @@
  * What this page knows: generations as the API reads them, and how events and rereading change them.
  * Everything here is pure: each function gives a new shelf.
  *
- * @typedef {{step: number, steps: number, percent: number, eta_s: number | null}} Progress
+ * @typedef {{step: number, steps: number, percent: number, eta_s: number | null,
+ *   preview?: {index: number, url: string}}} Progress
  * @typedef {{id: string, width: number, height: number, seed: number | null, content_type: string}} Picture
  * @typedef {{id: string, prompt: string, parameters: Record<string, any>, model: string, style: string | null,
  *   created_at: string, started_at: string | null, completed_at: string | null}} Asked

@@ -159,9 +159,9 @@ function turned(connection) {
 
 // ---- what the person does
 
-/** @param {object} request */
-async function submit(request) {
-  const generation = await write("POST", "/api/generate/image", request);
+/** @param {object} request @param {string} [what] which kind of work it asks for */
+async function submit(request, what = "image") {
+  const generation = await write("POST", `/api/generate/${what}`, request);
   become(shelves.put(shelf, generation));
   announce(`Waiting: ${generation.prompt}`);
 }
@@ -170,11 +170,23 @@ async function submit(request) {
 async function again({ prompt, model, style, parameters }) {
   const { num_images, width, height, num_inference_steps, guidance_scale, sampler, seed_mode, output_format, options } =
     parameters;
-  const { negative_prompt } = parameters;
-  await submit({
-    ...{ prompt, model, num_images, width, height, num_inference_steps, guidance_scale, sampler, seed_mode },
-    ...{ output_format, options, ...(style && { style }), ...(negative_prompt && { negative_prompt }) },
-  });
+  const { negative_prompt, image, task, scale } = parameters;
+  const shared = { model, output_format, options };
+  if (task === "upscale") return submit({ ...shared, image, scale }, "upscale");
+  if (task === "remove_background") return submit({ ...shared, image, background: "remove" }, "edit");
+  const drawn = {
+    ...{ prompt, ...shared, num_images, num_inference_steps, guidance_scale, sampler, seed_mode },
+    ...{ ...(style && { style }), ...(negative_prompt && { negative_prompt }) },
+  };
+  if (!image) return submit({ ...drawn, width, height }, "image");
+  const { mask, strength, outpaint, references, remover } = parameters;
+  await submit(
+    {
+      ...{ ...drawn, image, strength, ...(outpaint ? { outpaint } : { width, height }) },
+      ...{ ...(mask && { mask }), ...(references && { references }), ...(remover && { background: prompt, prompt: "" }) },
+    },
+    "edit",
+  );
 }
 
 /** @param {shelves.Completed} generation */

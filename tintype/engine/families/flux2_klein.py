@@ -1,13 +1,16 @@
 """FLUX.2 klein: works from other pictures by seeing their tokens beside those it draws."""
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tintype.engine import dit, latents, loading
+from tintype.engine import dit, latents, loading, pictures
 from tintype.engine.devices import Device
 from tintype.engine.family import Line, Words
 from tintype.providers.contract import GenerationRequest, ModelFiles
@@ -15,8 +18,10 @@ from tintype.providers.contract import GenerationRequest, ModelFiles
 LONGEST_TEXT = 512
 READ_LAYERS = (9, 18, 27)
 """Layers of the text encoder whose outputs, one after the other, are what the network reads of a token."""
-FIRST_REFERENCE = 10
-"""Where a picture seen beside stands on the axis of time; the one that is drawn stands at 0."""
+MOMENT = 10
+"""How far apart pictures stand on the axis of time: the one that is drawn at 0, those seen beside it behind it."""
+MOST_REFERENCE_PIXELS = 1024 * 1024
+"""A larger reference is made smaller, to about the size of what the model was trained on."""
 
 
 def outline(files: ModelFiles) -> "Outline":
@@ -27,12 +32,13 @@ def outline(files: ModelFiles) -> "Outline":
 class Outline(dit.Outline):
     """What is known of a FLUX.2 klein without its weights.
 
-    Pictures share a step when they have the same size and either all or none are drawn after a source, whose tokens
-    make the sequence twice as long. The text is always filled up to the same length. Guidance, timestep, strength and
-    mask may differ.
+    Pictures share a step when they have the same size and are drawn after as many others of the same sizes: source and
+    references, whose tokens make the sequence longer. The text is always filled up to the same length. Guidance,
+    timestep, strength and mask may differ.
     """
 
     takes_controls = False
+    takes_references = True
 
     @cached_property
     def longest_text(self) -> int:
@@ -53,9 +59,11 @@ class Outline(dit.Outline):
         """Always as long as can be."""
         return (self.longest_text,)
 
-    def tokens_beside(self, request: GenerationRequest) -> int:
-        """Those of the source."""
-        return 0 if request.source is None else self.stretches(request)[0].tokens
+    def sizes_beside(self, request: GenerationRequest) -> tuple[tuple[int, int], ...]:
+        """Those of the source and of the references."""
+        first = self.stretches(request)[0]
+        source = () if request.source is None else ((first.height, first.width),)
+        return (*source, *(_tokens_of(reference, self.token_side) for reference in request.references))
 
     def shift(self, tokens: int, steps: int) -> float:
         """Grows with the size and, up to some 1000 × 1000 pixels, sinks with the number of steps.
@@ -79,21 +87,25 @@ class Flux2Klein(dit.Model):
     def __init__(self, outline: Outline, device: Device) -> None:
         super().__init__(outline, device)
         self._longest_text = outline.longest_text
+        self._token_side = outline.token_side
 
-    def beside(self, clean: Tensor | None) -> Tensor | None:
-        """The source is seen as it is, whatever noise the sample starts with."""
-        return clean
+    def beside(self, request: GenerationRequest, clean: Tensor | None) -> tuple[Tensor, ...]:
+        """The source is seen as it is, whatever noise the sample starts with, and after it the references."""
+        seen = [] if clean is None else [clean]
+        for reference in request.references:
+            fitted = fit(reference, self._token_side)
+            seen.append(self._likeliest(pictures.to_tensor(fitted, self._device.name)))
+        return tuple(seen)
 
     def velocity(self, lines: Sequence[Line]) -> Tensor:
         """What the network says of every line."""
         sample = dit.samples(lines)
         words = dit.readings(lines)
         seen, positions = sample.flatten(2), self._positions(0, sample)
-        references = [line.beside for line in lines if line.beside is not None]
-        if references:
-            beside = torch.cat(references)
+        for number, others in enumerate(zip(*(line.beside for line in lines), strict=True), start=1):
+            beside = torch.cat(others)
             seen = torch.cat([seen, beside.flatten(2)], dim=2)
-            positions = torch.cat([positions, self._positions(FIRST_REFERENCE, beside)])
+            positions = torch.cat([positions, self._positions(number * MOMENT, beside)])
         predicted = self._transformer(
             hidden_states=seen.transpose(1, 2).to(self._device.dtype),
             timestep=dit.times(lines, self._device),
@@ -107,9 +119,7 @@ class Flux2Klein(dit.Model):
 
     def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Latents as the transformer was trained on them: the likeliest ones, nothing is drawn."""
-        likeliest = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist.mode()
-        mean, deviation = self._spread()
-        return (functional.pixel_unshuffle(likeliest.float(), 2) - mean) / deviation
+        return self._likeliest(pixels)
 
     def decode(self, found: Tensor) -> Tensor:
         """The picture [1, 3, height, width], from -1 to 1, of latents."""
@@ -146,6 +156,11 @@ class Flux2Klein(dit.Model):
         )
         return {"encoder_hidden_states": torch.cat([read.hidden_states[layer] for layer in READ_LAYERS], dim=-1)}
 
+    def _likeliest(self, pixels: Tensor) -> Tensor:
+        likeliest = self._vae.encode(pixels.to(self._vae.dtype)).latent_dist.mode()
+        mean, deviation = self._spread()
+        return (functional.pixel_unshuffle(likeliest.float(), 2) - mean) / deviation
+
     def _spread(self) -> tuple[Tensor, Tensor]:
         statistics = self._vae.bn
         mean = statistics.running_mean.float().view(1, -1, 1, 1)
@@ -161,3 +176,27 @@ class Flux2Klein(dit.Model):
         positions = torch.zeros(length, 4, dtype=torch.long, device=self._device.name)
         positions[:, 3] = torch.arange(length, device=self._device.name)
         return positions
+
+
+def fit(reference: NDArray[np.uint8], token_side: int) -> NDArray[np.uint8]:
+    """A reference as the network reads it: limited in its pixels, and as much of its middle as whole tokens hold.
+
+    What is smaller than a token is made as large as one.
+    """
+    height, width = (tokens * token_side for tokens in _tokens_of(reference, token_side))
+    limited = _limited(reference)
+    scaled = pictures.resize(reference, (max(limited[0], height), max(limited[1], width)))
+    top, left = (scaled.shape[0] - height) // 2, (scaled.shape[1] - width) // 2
+    return scaled[top : top + height, left : left + width]
+
+
+def _tokens_of(reference: NDArray[np.uint8], token_side: int) -> tuple[int, int]:
+    height, width = _limited(reference)
+    return max(1, height // token_side), max(1, width // token_side)
+
+
+def _limited(reference: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of a reference, made smaller where it has too many pixels."""
+    height, width = reference.shape[:2]
+    factor = min(1.0, math.sqrt(MOST_REFERENCE_PIXELS / (height * width)))
+    return int(height * factor), int(width * factor)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tintype.engine import pictures, tiles
+from tintype.engine import pictures, second_pass, tiles
 from tintype.engine.devices import Device
 from tintype.engine.enlarging import files as weights
 from tintype.engine.enlarging.files import File
@@ -58,7 +58,7 @@ class Outline:
 
     def phases(self, request: GenerationRequest) -> tuple[Phase, ...]:
         """One stretch for each time that the network is applied, with one evaluation for each tile."""
-        if request.task != "upscale" or request.source is None:
+        if not second_pass.is_over_pixels(request) and (request.task != "upscale" or request.source is None):
             raise RequestUnsuitableError(f"{self._id} only enlarges pictures; send it one with the task `upscale`")
         return tuple(self._phase(size) for size in self.passes(request))
 
@@ -67,14 +67,12 @@ class Outline:
 
         What it made is brought to the size from which the times left lead to what is asked for, or just above.
         """
-        assert request.source is not None
-        height, width = request.source.shape[:2]
+        given, wanted = sizes(request)
         times = 1
-        while 1 < self._file.enlarger.factor**times < request.scale:
+        while 1 < self._file.enlarger.factor**times < max(wanted[0] / given[0], wanted[1] / given[1]):
             times += 1
-        wanted = height * request.scale, width * request.scale
         left = (self._file.enlarger.factor ** (times - done) for done in range(1, times))
-        return [(height, width), *((-(-wanted[0] // factor), -(-wanted[1] // factor)) for factor in left)]
+        return [given, *((-(-wanted[0] // factor), -(-wanted[1] // factor)) for factor in left)]
 
     def grid(self, size: Size) -> Grid:
         """The tiles of a picture, filled up to a size that the network takes."""
@@ -118,7 +116,8 @@ class Upscaler:
 
     def go_on(self, drawing: Drawing, request: GenerationRequest, phase: int) -> Drawing:
         """What was made so far, in the size of the next pass."""
-        pixels = pictures.resize(pixels_of(drawing), self._outline.passes(request)[phase])
+        before = second_pass.decoding_at(request) + 1 if second_pass.is_over_pixels(request) else 0
+        pixels = pictures.resize(pixels_of(drawing), self._outline.passes(request)[phase - before])
         return self._begin(pixels, drawing.sampled.generator)
 
     def predict(self, lines: Sequence[Line]) -> Tensor:
@@ -166,11 +165,18 @@ class Upscaler:
         )
 
 
-def finished(drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
-    """The picture that an upscaler's last pass made, in exactly the size that was asked for."""
+def sizes(request: GenerationRequest) -> tuple[Size, Size]:
+    """What is enlarged and what it becomes: heights and widths."""
+    if second_pass.is_over_pixels(request):
+        return (request.height, request.width), second_pass.size(request)
     assert request.source is not None
     height, width = request.source.shape[:2]
-    return pictures.resize(pixels_of(drawing), (height * request.scale, width * request.scale))
+    return (height, width), (height * request.scale, width * request.scale)
+
+
+def finished(drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
+    """The picture that an upscaler's last pass made, in exactly the size that was asked for."""
+    return pictures.resize(pixels_of(drawing), sizes(request)[1])
 
 
 def pixels_of(drawing: Drawing) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.engine import loading, pictures, streaming
+from tintype.engine import latents, loading, pictures, streaming
 from tintype.engine.devices import Device
 from tintype.engine.family import Blend, Drawing, Line, Words
 from tintype.engine.samplers import plan as plans
@@ -147,10 +147,13 @@ class Sketch:
         return without_words + scale * (with_words - without_words)
 
     def finish(self, drawing: Drawing, request: GenerationRequest) -> NDArray[np.uint8]:
-        """The picture: uint8 RGB [height, width, 3]."""
+        """The picture: uint8 RGB [height, width, 3]; an inpainted one has its source's pixels where its mask is 0."""
         config = self._vae.config
-        latents = drawing.sampled.latents / config.scaling_factor + config.shift_factor
-        return pictures.of_tensor(self._vae.decode(latents, return_dict=False)[0])
+        reached = drawing.sampled.latents / config.scaling_factor + config.shift_factor
+        drawn = pictures.of_tensor(self._vae.decode(reached, return_dict=False)[0])
+        if request.source is not None and request.mask is not None:
+            return latents.keep(drawn, request.source, request.mask)
+        return drawn
 
     def encode(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
         """Latents of a picture [1, 3, height, width] from -1 to 1; nothing of them is drawn."""

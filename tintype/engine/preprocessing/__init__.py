@@ -1,6 +1,7 @@
 """What networks that steer are shown of a photograph: its edges, its depths, a pose, its coarse colours."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ from numpy.typing import NDArray
 
 from tintype.engine import pictures
 from tintype.engine.preprocessing import depth, edges, pose, softness
-from tintype.providers.contract import Control, ModelFiles, ProviderError
+from tintype.providers.contract import Control, GenerationRequest, ModelFiles, ProviderError
 
 DEPTH_ESTIMATOR = "depth_estimator"
 POSE_ESTIMATOR = "pose_estimator"
 """The companions that read depths, and where joints are, off a photograph."""
+NETWORKS = {"depth": DEPTH_ESTIMATOR, "pose": POSE_ESTIMATOR}
 
 
 class ControlNotReadyError(ProviderError):
@@ -24,6 +26,25 @@ class ControlNotReadyError(ProviderError):
             code="control_not_ready",
             retryable=False,
         )
+
+
+def draw_ahead(request: GenerationRequest) -> GenerationRequest:
+    """The request with the drawings made that take a network, in the largest size they are wanted in.
+
+    That takes a while and may be done in any thread, so that nobody's steps wait for it.
+
+    Raises:
+        ControlNotReadyError, ModelBrokenError: as from `prepare`.
+    """
+    scale = 1.0 if request.hires is None else request.hires.scale
+    size = round(request.height * scale), round(request.width * scale)
+    drawn = tuple(
+        replace(control, pixels=prepare(control, size, request.companions), is_ready=True)
+        if control.type in NETWORKS and not control.is_ready
+        else control
+        for control in request.controls
+    )
+    return replace(request, controls=drawn)
 
 
 def prepare(control: Control, size: tuple[int, int], companions: Mapping[str, ModelFiles]) -> NDArray[np.uint8]:
