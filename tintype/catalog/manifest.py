@@ -29,8 +29,11 @@ Kind = Literal[
     "detector",
     "translator",
 ]
-Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references"]
+Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references", "last_image"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
+
+MAX_FRAMES = 3600
+MAX_FPS = 120
 
 
 class ManifestError(SetupError):
@@ -98,6 +101,33 @@ class Limits(Value):
     max_references: int = Field(default=0, ge=0, le=4)
 
 
+class Length(Value):
+    """How long a model's videos are: `frames` of them at `fps` a second unless a request says otherwise.
+
+    It makes one frame more than a multiple of `multiple_of`, from `min_frames` to `max_frames`.
+    """
+
+    frames: int = Field(ge=1)
+    fps: int = Field(ge=1)
+    min_frames: int = Field(default=1, ge=1)
+    max_frames: int = Field(ge=1, le=MAX_FRAMES)
+    multiple_of: int = Field(default=1, ge=1)
+    min_fps: int = Field(default=1, ge=1)
+    max_fps: int = Field(default=60, ge=1, le=MAX_FPS)
+
+    @model_validator(mode="after")
+    def _keeps_its_own_limits(self) -> Self:
+        if self.nearest(self.frames) != self.frames or not self.min_fps <= self.fps <= self.max_fps:
+            raise ValueError("`frames` and `fps` must be within the limits beside them")
+        return self
+
+    def nearest(self, frames: float) -> int:
+        """The number of frames closest to `frames` that the model makes."""
+        least = -(-(self.min_frames - 1) // self.multiple_of)
+        most = (self.max_frames - 1) // self.multiple_of
+        return 1 + self.multiple_of * max(least, min(most, round((frames - 1) / self.multiple_of)))
+
+
 class Manifest(Value):
     """A model of the catalogue.
 
@@ -105,7 +135,8 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges.
+    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges, `length` how long
+    videos are.
     """
 
     id: Slug
@@ -129,6 +160,7 @@ class Manifest(Value):
     scales: tuple[int, ...] = ()
     defaults: Defaults | None = None
     limits: Limits | None = None
+    length: Length | None = None
     options: Mapping[str, Any] = Field(default_factory=dict[str, Any])
     trigger_words: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
@@ -137,9 +169,11 @@ class Manifest(Value):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        generates = any(task.startswith("text_to") for task in self.tasks)
+        generates = any(task.startswith("text_to") or task.endswith("_to_video") for task in self.tasks)
         if generates and (self.defaults is None or self.limits is None or not self.samplers):
             raise ValueError("a model that generates needs `defaults`, `limits` and `samplers`")
+        if self.length is None and any(task.endswith("_to_video") for task in self.tasks):
+            raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
         if self.defaults is not None and self.defaults.sampler not in self.samplers:
             raise ValueError(f"default sampler {self.defaults.sampler!r} is not among `samplers`")
         if "references" in self.features and (self.limits is None or not self.limits.max_references):

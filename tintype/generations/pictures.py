@@ -10,13 +10,14 @@ from tintype import errors
 from tintype.accounts.actors import Actor
 from tintype.db.session import WriteSession
 from tintype.errors import FieldError
-from tintype.generations.schemas import EditCreate, ImageCreate, UpscaleCreate
+from tintype.generations.schemas import EditCreate, ImageCreate, Request, UpscaleCreate, VideoCreate
 from tintype.generations.states import Role
 from tintype.media import operations as media
 from tintype.media.operations import Upload
 from tintype.media.tables import Media
 
 Place = tuple[str | int, ...]
+VIDEO_ROLES: dict[str, Role] = {"image": "source", "last_image": "last"}
 
 
 class PictureUnknownError(errors.InvalidRequestError):
@@ -48,8 +49,12 @@ class Picture:
     media: Media
 
 
-def named(request: ImageCreate | UpscaleCreate) -> Iterator[Named]:
+def named(request: Request) -> Iterator[Named]:
     """Every picture that the request names."""
+    if isinstance(request, VideoCreate):
+        for name, role in VIDEO_ROLES.items():
+            if (text := getattr(request, name)) is not None:
+                yield Named(place=("body", name), role=role, text=text)
     if isinstance(request, EditCreate | UpscaleCreate):
         yield Named(place=("body", "image"), role="source", text=request.image)
     if isinstance(request, EditCreate):
@@ -64,9 +69,7 @@ def named(request: ImageCreate | UpscaleCreate) -> Iterator[Named]:
             yield Named(place=("body", "style_image"), role="style", text=request.style_image)
 
 
-async def find(
-    session: WriteSession, actor: Actor, request: ImageCreate | UpscaleCreate, brought: Mapping[str, Upload]
-) -> list[Picture]:
+async def find(session: WriteSession, actor: Actor, request: Request, brought: Mapping[str, Upload]) -> list[Picture]:
     """The pictures a request names, locked against deletion; those it brings along become uploads of the actor's.
 
     `brought` holds what is stored already of data URLs and links, by the text that names it.
@@ -86,6 +89,9 @@ async def find(
             row = await held(session, actor, name.media_id)
         if row is None:
             said = f"there is no picture {name.text!r} of yours; send the id of one, or the picture as a data URL"
+            problems.append(FieldError(loc=name.place, msg=said))
+        elif row.frames is not None:
+            said = f"{name.text!r} is a video; send the id of a picture, or the picture as a data URL"
             problems.append(FieldError(loc=name.place, msg=said))
         else:
             found.append(Picture(place=name.place, role=name.role, media=row))

@@ -1,4 +1,4 @@
-"""The provider contract: what a maker of pictures is given and what it gives back.
+"""The provider contract: what a maker of pictures and videos is given and what it gives back.
 
 A provider sees no database, no queue and no HTTP request. It is made by a factory that an entry point in the group
 `tintype.providers` names; the built-in engine is one such entry point.
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Task = Literal["text_to_image", "image_to_image", "inpaint", "upscale", "remove_background"]
+Task = Literal[
+    "text_to_image", "image_to_image", "inpaint", "upscale", "remove_background", "text_to_video", "image_to_video"
+]
 SeedMode = Literal["fast", "bucket", "strict"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
+VideoType = Literal["video/mp4", "video/webm", "image/gif", "image/webp"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +85,9 @@ class GenerationRequest:
     whose manifest does not offer them is given none. `style_image` gives its style, uint8 RGB of any size. `companions`
     are models that a part of the request needs beside its own: by role, such as `vae` or `style_adapter`.
     `on_behalf_of` names whose work it is, for fairness among what a provider holds; it says nothing of who that is.
+
+    A video has one seed and `frames` frames, `fps` of them a second; both are 0 for pictures. `source` is the picture
+    that it begins with (task `image_to_video`), `last_image` the one it ends with, both of the request's size.
     """
 
     id: str
@@ -97,6 +103,9 @@ class GenerationRequest:
     sampler: str
     seed_mode: SeedMode = "fast"
     source: "NDArray[np.uint8] | None" = None
+    last_image: "NDArray[np.uint8] | None" = None
+    frames: int = 0
+    fps: int = 0
     mask: "NDArray[np.uint8] | None" = None
     strength: float = 1.0
     scale: int = 1
@@ -141,8 +150,37 @@ class Output:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Frames:
+    """A video as pixels: uint8 RGB [frames, height, width, 3], shown `fps` a second."""
+
+    pixels: "NDArray[np.uint8]"
+    fps: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFile:
+    """A video as somebody else's program wrote it. Its frames are taken out and written anew, so sound, texts and
+    whatever else is in the file stay behind."""
+
+    data: bytes = field(repr=False)
+    content_type: VideoType
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOutput:
+    """Video `index` of the request."""
+
+    index: int
+    seed: int
+    video: Frames | VideoFile
+
+
+@dataclass(frozen=True, kw_only=True)
 class Preview:
-    """What picture `index` looks like so far, small: uint8 RGB [height, width, 3]. Judged before anybody sees it."""
+    """What picture (or video) `index` looks like so far, small: uint8 RGB [height, width, 3].
+
+    Judged before anybody sees it.
+    """
 
     index: int
     pixels: "NDArray[np.uint8]"
@@ -179,7 +217,7 @@ WORK_UNKNOWN = "work_unknown"
 
 
 class ProviderError(Exception):
-    """The provider could not make the picture; `retryable` says whether trying again may help."""
+    """The provider could not make what was asked for; `retryable` says whether trying again may help."""
 
     def __init__(self, detail: str, *, code: str, retryable: bool) -> None:
         super().__init__(detail)
@@ -189,7 +227,7 @@ class ProviderError(Exception):
 
 
 class Provider(Protocol):
-    """A maker of pictures."""
+    """A maker of pictures, of videos, or of both."""
 
     def capabilities(self) -> Capability:
         """What this provider can do here and now."""
@@ -205,8 +243,8 @@ class Provider(Protocol):
 
     def generate(
         self, request: GenerationRequest, resume: str | None = None
-    ) -> AsyncIterator[Progress | Preview | Checkpoint | Output]:
-        """Make the pictures of one request; closing the iterator stops local work within one step."""
+    ) -> AsyncIterator[Progress | Preview | Checkpoint | Output | VideoOutput]:
+        """Make what one request asks for; closing the iterator stops local work within one step."""
         ...
 
     async def cancel(self, token: str) -> None:
