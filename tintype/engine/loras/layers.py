@@ -74,7 +74,10 @@ class LinearWithLoras(nn.Linear):
     mixture: Mixture
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        out = super().forward(input)
+        return self.add(super().forward(input), input)
+
+    def add(self, out: Tensor, input: Tensor) -> Tensor:  # noqa: A002 - as above
+        """`out`, which the layer alone makes of `input`, with what the lines' LoRAs say."""
         lines = self.mixture.lines
         if not self.mixture.turns:
             return out
