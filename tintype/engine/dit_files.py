@@ -14,7 +14,7 @@ from diffusers.models.modeling_utils import no_init_weights
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tintype.engine import faults, loading, streaming, weights
+from tintype.engine import faults, joined, loading, streaming, weights
 from tintype.engine.devices import Device
 from tintype.engine.loading import ModelBrokenError
 from tintype.inference import turns
@@ -82,6 +82,13 @@ def load(files: Files, device: Device) -> dict[str, Any]:
         ModelBrokenError: a file is missing or damaged, or written in a way that is not read here.
         OutOfMemoryError: the device's memory does not suffice.
     """
+    parts = _load(files, device)
+    if device.joins_projections:
+        joined.join_all(parts[TRANSFORMER])
+    return parts
+
+
+def _load(files: Files, device: Device) -> dict[str, Any]:
     if files.single is None:
         return loading.components(files.base, dtype=device.dtype, device=device.weights_name)
     index = loading.config(files.base / "model_index.json")

@@ -74,19 +74,20 @@ class WithLoras(nn.Module):
     mixture: Mixture
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        out = super().forward(input)
-        return self.add(input, out, self.mixture.lines) if self.mixture.turns else out
+        return self.add(super().forward(input), input)
 
-    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
-        """`out` and what the LoRAs of each of the `lines` make of its input."""
+    def add(self, out: Tensor, input: Tensor) -> Tensor:  # noqa: A002 - as above
+        """`out`, which the layer alone makes of `input`, with what the lines' LoRAs say."""
+        return self._added(out, input, self.mixture.lines) if self.mixture.turns else out
+
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
         raise NotImplementedError
 
 
 class LinearWithLoras(WithLoras, nn.Linear):
     """A linear layer over [lines * any, ..., in] with the lines' LoRAs; the input's first dimension goes by lines."""
 
-    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
-        """As it says above."""
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
         flat = input.reshape(lines, -1, self.in_features)
         total = out.reshape(lines, -1, self.out_features)
         for pages, weights in self.mixture.turns:
@@ -100,8 +101,7 @@ class LinearWithLoras(WithLoras, nn.Linear):
 class Conv2dWithLoras(WithLoras, nn.Conv2d):
     """A convolution over [lines * frames, channels, height, width] with the lines' LoRAs."""
 
-    def add(self, input: Tensor, out: Tensor, lines: int) -> Tensor:  # noqa: A002 - as in `forward`
-        """As it says above."""
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
         frames = len(input) // lines
         channels, height, width = input.shape[1:]
         # Each line has a kernel of its own: one convolution in as many groups as there are lines.
