@@ -1,6 +1,7 @@
 """What follows from scores: the rules, their order, and that nothing unreadable passes for harmless."""
 
 import inspect
+import itertools
 import math
 
 import pytest
@@ -24,6 +25,29 @@ FACTS = st.builds(
 def reason(stage: Stage = Stage.OUTPUT, *, person: bool = False, **scores: float) -> Reason | None:
     facts = Facts(stage=stage, has_person_source=person)
     return policy.decide({Label(name): score for name, score in scores.items()}, facts).reason
+
+
+@pytest.mark.parametrize(
+    ("count", "fps", "judged"),
+    [
+        (1, 24, (0,)),
+        (2, 24, (0, 1)),
+        (17, 8, (0, 4, 8, 12, 16)),
+        (25, 24, (0, 12, 24)),
+        (49, 23.976, (0, 12, 24, 36, 48)),
+        (5, 1, (0, 1, 2, 3, 4)),
+        (3, 0.1, (0, 1, 2)),
+    ],
+)
+def test_of_a_video_the_first_the_last_and_two_frames_a_second_are_judged(count, fps, judged):
+    assert policy.frames_to_judge(count, fps) == judged
+
+
+@given(st.integers(1, 4000), st.floats(0.5, 240))
+def test_never_more_than_half_a_second_of_a_video_passes_unseen(count: int, fps: float):
+    judged = policy.frames_to_judge(count, fps)
+    assert (judged[0], judged[-1]) == (0, count - 1)
+    assert all(later - earlier <= max(1, fps / 2 + 1) for earlier, later in itertools.pairwise(judged))
 
 
 @pytest.mark.parametrize("stage", list(Stage))

@@ -33,9 +33,10 @@ def answer(status: int, description: str, *content_types: str) -> dict[int | str
     return {status: {"description": description, "content": dict.fromkeys(content_types, body)}}
 
 
-PICTURE = {
-    **answer(200, "The whole file.", "image/png", "image/jpeg", "image/webp", "image/avif"),
-    **answer(206, "The part of the file that was asked for.", "image/png", "image/jpeg", "image/webp", "image/avif"),
+TYPES = ("image/png", "image/jpeg", "image/webp", "image/avif", "image/gif", "video/mp4")
+CONTENT = {
+    **answer(200, "The whole file.", *TYPES),
+    **answer(206, "The part of the file that was asked for.", *TYPES),
     304: {"description": "The client has it already."},
 }
 EVENTS = answer(200, "Server-Sent Events: `id`, `event` and `data`, which is one JSON object.", "text/event-stream")

@@ -12,7 +12,7 @@ from tintype.api.context import Context
 from tintype.db import session as db
 from tintype.errors import FieldError
 from tintype.generations import pictures
-from tintype.generations.schemas import ImageCreate, UpscaleCreate
+from tintype.generations.schemas import Request
 from tintype.intake import fetching
 from tintype.media import operations as media
 from tintype.media.operations import Upload
@@ -38,7 +38,7 @@ class Brought:
 
 
 @asynccontextmanager
-async def brought_along(context: Context, request: ImageCreate | UpscaleCreate) -> AsyncGenerator[Brought]:
+async def brought_along(context: Context, request: Request) -> AsyncGenerator[Brought]:
     """Store what the request brings; it is deleted where the block ends without `kept`.
 
     Raises:

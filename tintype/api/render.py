@@ -3,6 +3,7 @@
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Literal
 
 from tintype import storage
 from tintype.api.context import Context
@@ -10,33 +11,45 @@ from tintype.db import session as db
 from tintype.db.session import ReadSession, WriteSession
 from tintype.generations import operations as generations
 from tintype.generations import queries
-from tintype.generations.schemas import CostRead, ErrorRead, GenerationRead, MediaRead, ProgressRead
+from tintype.generations.schemas import (
+    CostRead,
+    ErrorRead,
+    GenerationRead,
+    MediaRead,
+    ProgressRead,
+    StoryboardRead,
+    VideoRead,
+)
 from tintype.generations.tables import Generation
+from tintype.media import storyboards
 from tintype.media.tables import Media
 from tintype.storage import signing
 
-
-def content_path(media_id: uuid.UUID, *, thumbnail: bool = False) -> str:
-    """The path of a picture's bytes."""
-    return f"/api/media/{media_id}/{'thumbnail' if thumbnail else 'content'}"
+Which = Literal["content", "thumbnail", "storyboard"]
+"""The files of a picture or video, as the paths of this server call them."""
 
 
-async def link(context: Context, media: Media, *, thumbnail: bool = False) -> str:
+def content_path(media_id: uuid.UUID, which: Which = "content") -> str:
+    """The path of the bytes of a picture or video, or of what stands for it."""
+    return f"/api/media/{media_id}/{which}"
+
+
+async def link(context: Context, media: Media, which: Which = "content") -> str:
     """A signed URL that expires: the bucket's own where there is one, else a path of this server."""
-    key = media.thumbnail_key if thumbnail else media.key
-    if (presigned := await storage.sign(context.store, key, context.url_expiry_s)) is not None:
+    keys = {"content": media.key, "thumbnail": media.thumbnail_key, "storyboard": media.storyboard_key or ""}
+    if (presigned := await storage.sign(context.store, keys[which], context.url_expiry_s)) is not None:
         return presigned
-    return _path_link(context, media.id, thumbnail=thumbnail)
+    return _path_link(context, media.id, which)
 
 
-def _path_link(context: Context, media_id: uuid.UUID, *, thumbnail: bool) -> str:
-    path = content_path(media_id, thumbnail=thumbnail)
+def _path_link(context: Context, media_id: uuid.UUID, which: Which = "content") -> str:
+    path = content_path(media_id, which)
     expires_at = int(time.time()) + context.url_expiry_s
     return (context.api.public_url or "") + path + signing.sign_path(context.signing_secret, path, expires_at)
 
 
 async def media(context: Context, row: Media) -> MediaRead:
-    """One picture."""
+    """One picture or video."""
     return MediaRead(
         id=row.id,
         generation_id=row.generation_id,
@@ -49,10 +62,26 @@ async def media(context: Context, row: Media) -> MediaRead:
         sha256=row.sha256,
         seed=row.seed,
         settings=row.settings,
+        video=await _video(context, row),
         url=await link(context, row),
-        thumbnail_url=await link(context, row, thumbnail=True),
+        thumbnail_url=await link(context, row, "thumbnail"),
         created_at=row.created_at,
     )
+
+
+async def _video(context: Context, row: Media) -> VideoRead | None:
+    if row.frames is None or row.fps is None or row.codec is None:
+        return None
+    sheet = storyboards.layout(row.frames, row.width, row.height)
+    storyboard = StoryboardRead(
+        url=await link(context, row, "storyboard"),
+        tiles=sheet.tiles,
+        columns=sheet.columns,
+        tile_width=sheet.width,
+        tile_height=sheet.height,
+    )
+    seconds = round(row.frames / row.fps, 3)
+    return VideoRead(seconds=seconds, fps=row.fps, frames=row.frames, codec=row.codec, storyboard=storyboard)
 
 
 async def generation(context: Context, session: ReadSession | WriteSession, row: Generation) -> GenerationRead:
@@ -80,7 +109,7 @@ def _generation(row: Generation, place: int | None, pictures: list[MediaRead]) -
     failed = row.error_code is not None
     return GenerationRead(
         id=row.id,
-        kind="image",
+        kind=row.kind,  # pyright: ignore[reportArgumentType]  only `operations.create` writes it
         status=row.status,  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
         prompt=row.prompt,
         parameters=row.parameters,
@@ -104,7 +133,7 @@ def _generation(row: Generation, place: int | None, pictures: list[MediaRead]) -
 async def link_by_id(context: Context, media_id: uuid.UUID) -> str | None:
     """A signed URL of a picture known by its id; None when it has been deleted from a bucket."""
     if context.store.folder is not None:
-        return _path_link(context, media_id, thumbnail=False)
+        return _path_link(context, media_id)
     async with db.reading(context.database) as session:
         row = await session.get(Media, media_id)
     return None if row is None else await link(context, row)

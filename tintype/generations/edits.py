@@ -35,6 +35,8 @@ DOES: dict[Task, str] = {
     "inpaint": "draws inside a mask",
     "remove_background": "removes backgrounds",
     "upscale": "enlarges pictures",
+    "text_to_video": "makes videos from words",
+    "image_to_video": "makes videos from pictures",
 }
 
 
@@ -57,7 +59,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     """
     task = task_of(request)
     style = validation.style_of(request)
-    model = _model(request.model, style, catalogue, task, takes_references=bool(request.references))
+    model = model_for(request.model, style, catalogue, task, takes_references=bool(request.references))
     validation.check_safety([model], catalogue)
     if task == "remove_background":
         return _resolve_removal(request, model, inputs)
@@ -99,7 +101,7 @@ def _picture_parameters(
     if request.outpaint is not None:
         found["outpaint"] = request.outpaint.model_dump()
     if request.background is not None:
-        found["remover"] = _able("remove_background", catalogue)[0]
+        found["remover"] = able("remove_background", catalogue)[0]
     if request.references:
         found["references"] = [named["body", "references", index] for index in range(len(request.references))]
     return found
@@ -111,7 +113,7 @@ def _edit_problems(
     if not request.prompt and (manifest.takes is None or "prompt" in manifest.takes):
         yield field("prompt", "is required; say what to draw")
     if request.background is not None:
-        if not _able("remove_background", catalogue):
+        if not able("remove_background", catalogue):
             yield field("background", "no installed model finds backgrounds; install one, or send a mask and a prompt")
         for name in ("mask", "outpaint"):
             if getattr(request, name) is not None:
@@ -184,7 +186,7 @@ def resolve_upscale(request: UpscaleCreate, catalogue: Catalogue, inputs: Sequen
     Raises:
         ModelUnknownError, SafetyDetectorMissingError, InvalidGenerationError: as for pictures from words.
     """
-    model = _model(request.model, None, catalogue, "upscale")
+    model = model_for(request.model, None, catalogue, "upscale")
     validation.check_safety([model], catalogue)
     if model.manifest.defaults is not None and model.manifest.limits is not None:
         return _resolve_redrawing(request, model, catalogue, inputs)
@@ -272,33 +274,37 @@ def _of_pictures_alone(
     }
 
 
-def _model(
+def model_for(
     name: str | None, style: styles.Style | None, catalogue: Catalogue, task: Task, *, takes_references: bool = False
 ) -> Model:
-    """The model that was asked for, or the first that does this: of the style, the default one, any."""
-    able = _able(task, catalogue)
+    """The model that was asked for, or the first that does this: of the style, the default one, any.
+
+    Raises:
+        ModelUnknownError, InvalidGenerationError: it is not installed, cannot do this, or none can.
+    """
+    fitting = able(task, catalogue)
     if task == "upscale":  # what does nothing else goes before what draws the picture over
-        able.sort(key=lambda each: catalogue.get(each).manifest.kind != "upscaler")
+        fitting.sort(key=lambda each: catalogue.get(each).manifest.kind != "upscaler")
     if name is not None:
         model = validation.named_model(name, catalogue)
         if task not in model.manifest.tasks:
-            there = f"send {' or '.join(map(repr, able))}" if able else "no installed model does"
+            there = f"send {' or '.join(map(repr, fitting))}" if fitting else "no installed model does"
             raise invalid([field("model", f"{model.id!r} is none that {DOES[task]}; {there}")])
         return model
     if takes_references and task != "remove_background":
         models = catalogue.models()
-        able = [each for each in able if "references" in models[each].manifest.features]
-        if not able:
+        fitting = [each for each in fitting if "references" in models[each].manifest.features]
+        if not fitting:
             raise invalid([field("references", "no installed model takes references; leave them out")])
     usual = () if task == "upscale" else (catalog.DEFAULT_MODEL,)
-    preferred = (*(style.models if style is not None else ()), *usual, *able)
-    chosen = next((each for each in preferred if each in able), None)
+    preferred = (*(style.models if style is not None else ()), *usual, *fitting)
+    chosen = next((each for each in preferred if each in fitting), None)
     if chosen is None:
         raise invalid([field("model", f"no installed model {DOES[task]}; install one that does")])
     return catalogue.get(chosen)
 
 
-def _able(task: Task, catalogue: Catalogue) -> list[str]:
+def able(task: Task, catalogue: Catalogue) -> list[str]:
     """The installed models that do this."""
     return [model.id for model in catalogue.models().values() if task in model.manifest.tasks]
 

@@ -162,6 +162,7 @@ PLACES: dict[Role, str] = {
     "control": "controls",
     "style": "style_image",
     "reference": "references",
+    "last": "last_image",
 }
 """Under which name of a request a picture of each role stands."""
 

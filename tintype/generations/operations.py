@@ -18,10 +18,21 @@ from tintype.accounts.actors import Actor
 from tintype.catalog.operations import Catalogue, Model
 from tintype.db.base import new_id, now
 from tintype.db.session import ReadSession, WriteSession
-from tintype.generations import companions, edits, events, leftovers, lineage, pictures, queries, screening, validation
+from tintype.generations import (
+    companions,
+    edits,
+    events,
+    leftovers,
+    lineage,
+    pictures,
+    queries,
+    screening,
+    validation,
+    videos,
+)
 from tintype.generations.lineage import Source
 from tintype.generations.pictures import Picture
-from tintype.generations.schemas import EditCreate, ImageCreate, UpscaleCreate
+from tintype.generations.schemas import EditCreate, Request, UpscaleCreate, VideoCreate
 from tintype.generations.states import is_final
 from tintype.generations.tables import Generation
 from tintype.generations.validation import Resolved
@@ -69,7 +80,7 @@ class InLine:
 async def create(
     session: WriteSession,
     actor: Actor,
-    request: ImageCreate | UpscaleCreate,
+    request: Request,
     catalogue: Catalogue,
     brought: Mapping[str, Upload] = NOTHING,
 ) -> InLine:
@@ -95,7 +106,7 @@ async def create(
         actor,
         {
             "id": generation_id,
-            "kind": "image",
+            "kind": "video" if isinstance(request, VideoCreate) else "image",
             "model": resolved.model.id,
             "style": resolved.style,
             "prompt": resolved.prompt,
@@ -106,12 +117,14 @@ async def create(
     )
 
 
-def _resolve(request: ImageCreate | UpscaleCreate, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
+def _resolve(request: Request, catalogue: Catalogue, inputs: Sequence[Picture]) -> Resolved:
     match request:
         case UpscaleCreate():
             return edits.resolve_upscale(request, catalogue, inputs)
         case EditCreate():
             return edits.resolve_edit(request, catalogue, inputs)
+        case VideoCreate():
+            return videos.resolve(request, catalogue, inputs)
         case _:
             return validation.resolve(request, catalogue, inputs)
 

@@ -12,13 +12,21 @@ from tintype.catalog.manifest import Manifest
 from tintype.catalog.operations import Catalogue
 from tintype.db.session import WriteSession
 from tintype.errors import FieldError
-from tintype.generations.schemas import IS_PICTURE, EditCreate, ImageCreate, UpscaleCreate
+from tintype.generations.schemas import (
+    IS_PICTURE,
+    EditCreate,
+    ImageCreate,
+    Request,
+    UpscaleCreate,
+    VideoCreate,
+)
 from tintype.generations.states import Role
 from tintype.media import operations as media
 from tintype.media.operations import Upload
 from tintype.media.tables import Media
 
 Place = tuple[str | int, ...]
+VIDEO_ROLES: dict[str, Role] = {"image": "source", "last_image": "last"}
 
 
 class PictureUnknownError(errors.InvalidRequestError):
@@ -50,13 +58,12 @@ class Picture:
     media: Media
 
 
-def named(request: ImageCreate | UpscaleCreate, catalogue: Catalogue) -> Iterator[Named]:
+def named(request: Request, catalogue: Catalogue) -> Iterator[Named]:
     """Every picture that the request names, those in the options of the model it names included."""
-    model = catalogue.models().get(request.model) if request.model is not None else None
-    for name in picture_options(model.manifest) if model is not None else ():
-        text = request.options.get(name)
-        if isinstance(text, str) and IS_PICTURE.match(text):
-            yield Named(place=("body", "options", name), role="reference", text=text)
+    if isinstance(request, VideoCreate):
+        for name, role in VIDEO_ROLES.items():
+            if (text := getattr(request, name)) is not None:
+                yield Named(place=("body", name), role=role, text=text)
     if isinstance(request, EditCreate | UpscaleCreate):
         yield Named(place=("body", "image"), role="source", text=request.image)
     if isinstance(request, EditCreate):
@@ -69,6 +76,11 @@ def named(request: ImageCreate | UpscaleCreate, catalogue: Catalogue) -> Iterato
             yield Named(place=("body", "controls", index, "image"), role="control", text=control.image)
         if request.style_image is not None:
             yield Named(place=("body", "style_image"), role="style", text=request.style_image)
+    model = catalogue.models().get(request.model) if request.model is not None else None
+    for name in picture_options(model.manifest) if model is not None else ():
+        text = request.options.get(name)
+        if isinstance(text, str) and IS_PICTURE.match(text):
+            yield Named(place=("body", "options", name), role="reference", text=text)
 
 
 def picture_options(manifest: Manifest) -> tuple[str, ...]:
@@ -80,7 +92,7 @@ def picture_options(manifest: Manifest) -> tuple[str, ...]:
 async def find(
     session: WriteSession,
     actor: Actor,
-    request: ImageCreate | UpscaleCreate,
+    request: Request,
     catalogue: Catalogue,
     brought: Mapping[str, Upload],
 ) -> list[Picture]:
@@ -103,6 +115,9 @@ async def find(
             row = await held(session, actor, name.media_id)
         if row is None:
             said = f"there is no picture {name.text!r} of yours; send the id of one, or the picture as a data URL"
+            problems.append(FieldError(loc=name.place, msg=said))
+        elif row.frames is not None:
+            said = f"{name.text!r} is a video; send the id of a picture, or the picture as a data URL"
             problems.append(FieldError(loc=name.place, msg=said))
         else:
             found.append(Picture(place=name.place, role=name.role, media=row))

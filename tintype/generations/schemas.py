@@ -17,6 +17,7 @@ MAX_CLEANED_CHARS = 4 * MAX_PROMPT_CHARS
 """Longer ones are not searched for what nobody sees in them; they are refused as they are."""
 
 OutputFormat = Literal["png", "jpeg", "webp"]
+VideoFormat = Literal["mp4", "webp", "gif"]
 
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -173,16 +174,13 @@ class Refiner(Wire):
     switch_at: Number = Field(default=0.8, gt=0, lt=1)
 
 
-class ImageCreate(Wire):
-    """A request for pictures from words. What is left out gets the model's defaults."""
+class Drawing(Wire):
+    """What a request for pictures and one for a video have in common. What is left out gets the model's defaults."""
 
-    prompt: Prompt = Field(description="What to draw.", examples=["a red circle on a blue background"])
     negative_prompt: Text = Field(default="", description="What to avoid.")
     model: ShortText | None = Field(default=None, description="A model of `GET /api/models`.")
-    style: ShortText | None = Field(default=None, description="A style of `GET /api/styles`.")
     width: Integer | None = Field(default=None, ge=1, le=16384, description="Pixels.")
     height: Integer | None = Field(default=None, ge=1, le=16384, description="Pixels.")
-    num_images: Integer = Field(default=1, ge=1, le=8)
     seed: Integer | None = Field(default=None, ge=-1, le=MAX_SEED, description="−1 or absent draws one.")
     num_inference_steps: Integer | None = Field(
         default=None, ge=1, le=1000, validation_alias=AliasChoices("num_inference_steps", "steps")
@@ -194,16 +192,24 @@ class ImageCreate(Wire):
     loras: tuple[LoraUse, ...] = Field(default=(), max_length=3)
     model_id: ShortText | None = Field(default=None, description="Shorthand for one LoRA.")
     lora_weight: Number | None = Field(default=None, ge=-4, le=4)
-    controls: tuple[Control, ...] = Field(default=(), max_length=4)
-    style_image: Picture | None = None
-    hires: Hires | None = None
-    refiner: Refiner | None = None
     seed_mode: Literal["fast", "bucket", "strict"] = "fast"
-    output_format: OutputFormat = "png"
     route: ShortText | None = None
     priority: Integer = Field(default=0, ge=-100, le=100, description="Higher runs first; capped by role.")
     webhook: Text | None = None
     options: Options = Field(default_factory=dict[str, Any], description="What only this model understands.")
+
+
+class ImageCreate(Drawing):
+    """A request for pictures from words. What is left out gets the model's defaults."""
+
+    prompt: Prompt = Field(description="What to draw.", examples=["a red circle on a blue background"])
+    style: ShortText | None = Field(default=None, description="A style of `GET /api/styles`.")
+    num_images: Integer = Field(default=1, ge=1, le=8)
+    controls: tuple[Control, ...] = Field(default=(), max_length=4)
+    style_image: Picture | None = None
+    hires: Hires | None = None
+    refiner: Refiner | None = None
+    output_format: OutputFormat = "png"
 
 
 class Outpaint(Wire):
@@ -257,6 +263,25 @@ class UpscaleCreate(Wire):
     options: Options = Field(default_factory=dict[str, Any], description="What only this model understands.")
 
 
+class VideoCreate(Drawing):
+    """A request for one video: from words, or from the picture it begins with, without sound.
+
+    Its length is so many `seconds` or `frames` (send one of them) as come closest to what the model makes.
+    """
+
+    prompt: Text = Field(default="", description="What to show; may be absent beside `image`.")
+    image: Picture | None = Field(default=None, description="The picture it begins with.")
+    last_image: Picture | None = Field(default=None, description="The picture it ends with, where the model can.")
+    seconds: Number | None = Field(default=None, gt=0, le=3600)
+    frames: Integer | None = Field(default=None, ge=1, le=100_000)
+    fps: Integer | None = Field(default=None, ge=1, le=1000, description="Frames a second.")
+    output_format: VideoFormat = "mp4"
+
+
+Request = ImageCreate | UpscaleCreate | VideoCreate
+"""Whatever makes a generation."""
+
+
 class ProgressRead(BaseModel):
     """How far a running generation is."""
 
@@ -266,8 +291,28 @@ class ProgressRead(BaseModel):
     eta_s: float | None
 
 
+class StoryboardRead(BaseModel):
+    """Frames of a whole video on one sheet: `tiles` of one size, row by row, evenly spaced in time."""
+
+    url: str
+    tiles: int
+    columns: int
+    tile_width: int
+    tile_height: int
+
+
+class VideoRead(BaseModel):
+    """What only a video has."""
+
+    seconds: float
+    fps: float
+    frames: int
+    codec: str
+    storyboard: StoryboardRead
+
+
 class MediaRead(BaseModel):
-    """A stored picture; the URLs are signed and expire."""
+    """A stored picture or video; the URLs are signed and expire. A video's thumbnail is the frame it begins with."""
 
     id: uuid.UUID
     generation_id: uuid.UUID | None
@@ -280,6 +325,7 @@ class MediaRead(BaseModel):
     sha256: str
     seed: int | None
     settings: dict[str, Any] | None
+    video: VideoRead | None = Field(description="Null for a picture.")
     url: str
     thumbnail_url: str
     created_at: datetime
@@ -302,7 +348,7 @@ class GenerationRead(BaseModel):
     """A generation as it stands."""
 
     id: uuid.UUID
-    kind: Literal["image"]
+    kind: Literal["image", "video"]
     status: Status
     prompt: str
     parameters: dict[str, Any]

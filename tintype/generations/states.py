@@ -24,5 +24,5 @@ def is_final(status: Status) -> bool:
 EventType = Literal["queued", "started", "progress", "image", "completed", "failed", "cancelled", "deleted"]
 LAST_EVENTS: frozenset[str] = frozenset({"completed", "failed", "cancelled", "deleted"})
 
-Role = Literal["source", "mask", "control", "style", "reference"]
+Role = Literal["source", "mask", "control", "style", "reference", "last"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -39,11 +39,18 @@ class Ended:
     writes_inside: bool
 
 
-def run(command: Sequence[str], folder: Path, limits: Limits, *, extra: Mapping[str, str] | None = None) -> Ended:
+def run(
+    command: Sequence[str],
+    folder: Path,
+    limits: Limits,
+    *,
+    extra: Mapping[str, str] | None = None,
+    keep: Sequence[int] = (),
+) -> Ended:
     """Run `command` (an absolute program and its arguments) confined to `folder`, to its end or `limits.wall_s`.
 
-    It sees an environment of its own with `extra` added, no input, and nothing this process has open. Blocks: run
-    it in a thread.
+    It sees an environment of its own with `extra` added, no input, and of what this process has open only the files
+    `keep`, under their numbers. Blocks: run it in a thread.
     """
     said, complaints = folder / ".output", folder / ".errors"
     reading, writing = os.pipe()
@@ -63,7 +70,7 @@ def run(command: Sequence[str], folder: Path, limits: Limits, *, extra: Mapping[
                 stdout=output,
                 stderr=errors,
                 env=_environment(folder) | dict(extra or {}),
-                pass_fds=(writing,),
+                pass_fds=(writing, *keep),
                 start_new_session=True,
             )
         finally:

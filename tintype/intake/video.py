@@ -4,7 +4,7 @@ A playlist is text that names other files; called `.mp4`, it makes a careless re
 decide which of two readers is used, that one alone is allowed, it may open local files only and no second one through
 references, and it runs confined (`sandbox.py`), without network.
 
-`ffprobe` is a program of the machine, not a part of Tintype: wheels that bring FFmpeg along bring GPL encoders.
+`ffprobe` is a program of the machine, not a part of Tintype.
 """
 
 import asyncio
@@ -125,7 +125,11 @@ def recognise(path: Path) -> Container:
         NotAVideoError: it is neither.
     """
     with path.open("rb") as file:
-        start = file.read(12)
+        return container_of(file.read(12))
+
+
+def container_of(start: bytes) -> Container:
+    """As `recognise`, of the first 12 bytes."""
     if start[4:8] == b"ftyp" and start[8:12] in BRANDS:
         return "mp4"
     if start[:4] == b"\x1a\x45\xdf\xa3":

@@ -1,4 +1,4 @@
-"""The texts a picture file carries, without decoding a pixel: PNG text chunks, EXIF fields, the XMP packet.
+"""The texts a picture or video carries, without decoding a pixel: PNG text chunks, EXIF fields, the XMP packet.
 
 Containers are walked by hand and only forwards, so text behind the pixels is found too, a file costs one
 pass, and what inflates is cut off. Everything here was written by a stranger: it is only ever text.
@@ -21,6 +21,11 @@ EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 IMAGE_DESCRIPTION, MAKE, MODEL = 0x010E, 0x010F, 0x0110
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_KEY = "XML:com.adobe.xmp"
+XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")  # Adobe's name for it in an MP4
+GIF_HEADER_BYTES = 13
+GIF_XMP = b"\x21\xff\x0bXMP DataXMP"
+# Whoever does not know XMP reads its bytes as lengths of blocks, and each of these leads to the end of the list.
+GIF_XMP_END = bytes([1, *range(255, -1, -1), 0])
 # Start of scan and end of image: behind them are pixels. TEM and RSTn have no length.
 JPEG_PIXELS, JPEG_BARE = (0xDA, 0xD9), (0x01, *range(0xD0, 0xD8))
 
@@ -36,15 +41,63 @@ class Embedded:
 
 
 def read(data: bytes) -> Embedded:
-    """Everything textual in a PNG, JPEG or WebP: what is whole of a damaged one, nothing for other data."""
+    """Everything textual in a PNG, JPEG or WebP, the XMP packet of a GIF or MP4: what is whole of a damaged one."""
     if data.startswith(PNG):
         texts, exif = _png(data)
         xmp = texts.pop(XMP_KEY, "")
     else:
-        exif, packet = _jpeg(data) if data.startswith(b"\xff\xd8") else _webp(data)
+        exif, packet = _blocks(data)
         texts, xmp = {}, packet.decode("utf-8", "replace")
     comment, fields = _exif(exif)
     return Embedded(texts=texts, comment=comment, fields=fields, xmp=xmp)
+
+
+def gif_colours_bytes(gif: bytes) -> int:
+    """How long the table of colours is that all frames of a GIF share."""
+    packed = gif[10]
+    return 3 << (packed & 7) + 1 if packed & 0x80 else 0
+
+
+def _blocks(data: bytes) -> tuple[bytes, bytes]:
+    """The EXIF block and the XMP packet of anything but a PNG."""
+    if data.startswith(b"\xff\xd8"):
+        return _jpeg(data)
+    if data[4:8] == b"ftyp":
+        return b"", _mp4(data)
+    return (b"", _gif(data)) if data[:3] == b"GIF" and len(data) > GIF_HEADER_BYTES else _webp(data)
+
+
+def _mp4(data: bytes) -> bytes:
+    """The XMP packet among the outermost boxes."""
+    at = 0
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        head = 8
+        if length == 1 and at + 16 <= len(data):  # it stands behind the name, in 64 bits
+            (length,), head = struct.unpack_from(">Q", data, at + 8), 16
+        if kind == b"uuid" and data[at + head : at + head + 16] == XMP_BOX and length <= MAX_TEXT_BYTES:
+            return data[at + head + 16 : at + length]
+        if length < head:  # 0: to the end of the file
+            break
+        at += length
+    return b""
+
+
+def _gif(data: bytes) -> bytes:
+    """The XMP packet among the extensions before the first frame."""
+    at = GIF_HEADER_BYTES + gif_colours_bytes(data)
+    while data[at : at + 1] == b"\x21":
+        if data.startswith(GIF_XMP, at):
+            start = at + len(GIF_XMP)
+            end = data.find(GIF_XMP_END[:8], start, start + MAX_TEXT_BYTES)
+            return data[start:end] if end >= 0 else b""
+        at += 2
+        while (length := data[at : at + 1]) not in (b"", b"\0"):
+            at += 1 + length[0]
+        at += 1
+    return b""
 
 
 def _png(data: bytes) -> tuple[dict[str, str], bytes]:

@@ -1,4 +1,4 @@
-"""Where pictures lie in storage, and how files that nobody names any more are deleted.
+"""Where pictures and videos lie in storage, and how files that nobody names any more are deleted.
 
 A file and the row that names it are two stores, and a process can die between them. So a deletion begins as a row in
 `doomed_files`, written in the transaction after which nobody names the file; workers delete what is due and then the
@@ -40,6 +40,11 @@ def of_picture(generation_id: uuid.UUID, *, attempt: int, index: int, file_forma
     return f"{stem}.{file_format}", f"{stem}.thumbnail.webp"
 
 
+def of_storyboard(key: str) -> str:
+    """The key of a generated video's storyboard."""
+    return f"{key.rpartition('.')[0]}.storyboard.webp"
+
+
 def of_upload(media_id: uuid.UUID, *, file_format: str) -> tuple[str, str]:
     """The keys of an upload and its thumbnail."""
     stem = f"{datetime.now(UTC):%Y/%m/%d}/uploads/{media_id}"
@@ -77,6 +82,8 @@ async def doom_attempts(
         for index in range(len(parameters["seeds"]))
         for key in of_picture(generation_id, attempt=attempt, index=index, file_format=parameters["output_format"])
     ]
+    if "frames" in parameters:
+        keys += [of_storyboard(key) for key in keys[::2]]
     await doom(session, keys)
     await doom(session, keys, in_s=LATE_S)
 

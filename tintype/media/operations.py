@@ -1,4 +1,4 @@
-"""What can be done with stored pictures."""
+"""What can be done with stored pictures and videos."""
 
 import asyncio
 import uuid
@@ -197,6 +197,7 @@ async def hold_of_generation(session: WriteSession, generation_id: uuid.UUID) ->
 
 
 async def keys_of_generation(session: WriteSession, generation_id: uuid.UUID) -> tuple[str, ...]:
-    """The storage keys of a generation's pictures, thumbnails and copies without settings, made or not."""
-    rows = await session.execute(select(Media.key, Media.thumbnail_key).where(Media.generation_id == generation_id))
-    return tuple(key for row in rows for key in (*row, *files.of_bare_copy(row.key)))
+    """The storage keys of a generation's files, thumbnails, storyboards and copies without settings, made or not."""
+    columns = (Media.key, Media.thumbnail_key, Media.storyboard_key)
+    rows = await session.execute(select(*columns).where(Media.generation_id == generation_id))
+    return tuple(key for row in rows for key in (*row, *files.of_bare_copy(row.key)) if key is not None)

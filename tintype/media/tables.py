@@ -1,4 +1,4 @@
-"""The tables of stored pictures, and of files that are to go."""
+"""The tables of stored pictures and videos, and of files that are to go."""
 
 import uuid
 from datetime import datetime
@@ -12,16 +12,18 @@ from tintype.db.base import Base
 
 
 class Media(Base):
-    """A stored picture: generated (with its generation) or uploaded.
+    """A stored picture or video: generated (with its generation) or uploaded.
 
     `shows_person` is what a detector that knows people said of it; None as long as none has, and then it counts as
     one. `person_in_lineage`: a person's picture, or a LoRA of a person, went into it. `is_foreign`: it, or a picture
-    that went into it, was not drawn by a model that ships with Tintype and draws no people.
+    that went into it, was not drawn by a model that ships with Tintype and draws no people. `frames` and what follows
+    are a video's alone; its thumbnail shows the frame it begins with.
     """
 
     __tablename__ = "media"
     __table_args__ = (
         CheckConstraint("source IN ('generated', 'uploaded')", name="source"),
+        CheckConstraint("num_nulls(frames, fps, codec, storyboard_key, storyboard_sha256) IN (0, 5)", name="video"),
         Index("ix_media_owner_id_id", "owner_id", text("id DESC")),
         Index("ix_media_generation_id_index", "generation_id", "index", unique=True),
     )
@@ -44,6 +46,11 @@ class Media(Base):
     shows_person: Mapped[bool | None]
     person_in_lineage: Mapped[bool] = mapped_column(default=False)
     is_foreign: Mapped[bool] = mapped_column(default=True)
+    frames: Mapped[int | None] = mapped_column(Integer)
+    fps: Mapped[float | None]
+    codec: Mapped[str | None] = mapped_column(Text)
+    storyboard_key: Mapped[str | None] = mapped_column(Text)
+    storyboard_sha256: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
 
 

@@ -25,6 +25,10 @@ PERSON = 0.5
 """From here on a picture counts as showing a real person; without a detector that knows, every picture does."""
 
 
+FRAMES_A_SECOND = 2
+"""How many frames of a video are judged for each second of it."""
+
+
 class Stage(StrEnum):
     """Where in the life of a picture a check takes place."""
 
@@ -93,6 +97,13 @@ class Verdict:
     def found_person(self) -> bool | None:
         """What a detector that knows people says of a picture; None where none looked."""
         return self.scores[Label.PERSON] >= PERSON if Label.PERSON in self.scores else None
+
+
+def frames_to_judge(count: int, fps: float) -> tuple[int, ...]:
+    """Which of a video's `count` frames are judged: the first, the last, and two for each second between."""
+    between = range(1, math.ceil(count / fps * FRAMES_A_SECOND))
+    places = (0, *(round(place * fps / FRAMES_A_SECOND) for place in between), count - 1)
+    return tuple(sorted({place for place in places if place < count}))
 
 
 def highest(results: Iterable[Scores]) -> dict[Label, float]:

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from tintype import safety
 from tintype.db import session as db
 from tintype.db.session import Database
@@ -12,7 +14,8 @@ from tintype.generations.claims import Claim
 from tintype.generations.lineage import Lineage
 from tintype.generations.screening import Words
 from tintype.media.tables import Media
-from tintype.safety import Detectors, Facts, Stage, Verdict
+from tintype.providers.contract import Frames
+from tintype.safety import Detectors, Facts, Stage, Verdict, policy
 from tintype.safety.contract import Pixels
 from tintype.verdicts import operations as verdicts
 from tintype.verdicts.operations import Judged
@@ -87,6 +90,21 @@ class Checks:
             safety.SafetyUnavailableError: no detector can judge it right now.
         """
         return await self._look_at(claim, pixels, known.facts(Stage.OUTPUT))
+
+    async def let_frames_through(self, claim: Claim, known: Lineage, video: Frames) -> Seen:
+        """Judge a video that was made, by the frames that `policy` names; it shows a person where one of them does.
+
+        Raises:
+            safety.BlockedError, safety.SafetyUnavailableError: as for an output; one frame is enough.
+        """
+        facts = known.facts(Stage.FRAME)
+        if not facts.needs_detector:
+            return Seen(shows_person=False)
+        places = policy.frames_to_judge(len(video.pixels), video.fps)
+        seen = [await self._look_at(claim, np.asarray(video.pixels[place]), facts) for place in places]
+        found = {each.shows_person for each in seen}
+        shows_person = True if True in found else None if None in found else False
+        return Seen(shows_person=shows_person, judged=[one for each in seen for one in each.judged])
 
     async def _look_at(self, claim: Claim, pixels: Pixels, facts: Facts, *, field: str = "image") -> Seen:
         if not facts.needs_detector:

@@ -3,16 +3,17 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tintype.generations.claims import Beat, Claim
-from tintype.providers.contract import Checkpoint, Output, Preview, Progress
+from tintype.providers.contract import Checkpoint, Output, Preview, Progress, VideoOutput
 from tintype.worker.slots import StoppedError, Turn
 
 StopReason = Literal["cancelled", "lost", "draining"]
-Item = Progress | Preview | Checkpoint | Output
+Item = Progress | Preview | Checkpoint | Output | VideoOutput
+T = TypeVar("T")
 
 
 @dataclass
@@ -103,9 +104,18 @@ async def next_unless_stopped(items: AsyncIterator[Item], held: Held) -> Item | 
     Raises:
         StoppedError: the work is to stop.
     """
+    return await unless_stopped(lambda: anext(items, None), held)
+
+
+async def unless_stopped(begin: Callable[[], Awaitable[T]], held: Held) -> T:
+    """What comes of the work that `begin` begins, also where it is there when the stop comes.
+
+    Raises:
+        StoppedError: the work is to stop.
+    """
     if held.stopped.is_set():
         raise StoppedError
-    following = asyncio.ensure_future(anext(items, None))
+    following = asyncio.ensure_future(begin())
     stopped = asyncio.create_task(held.stopped.wait())
     try:
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)

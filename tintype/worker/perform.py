@@ -27,21 +27,19 @@ from tintype.providers.contract import (
     Progress,
     Provider,
     ProviderError,
+    VideoOutput,
 )
 from tintype.providers.registry import Providers
 from tintype.queue import jobs
 from tintype.queue.consumer import AgainError
 from tintype.verdicts.operations import Judged
-from tintype.worker import backgrounds, inputs, previews, requests, results
+from tintype.worker import backgrounds, inputs, previews, requests, results, videos
 from tintype.worker.affinity import Affinity
-from tintype.worker.checks import Checks
+from tintype.worker.checks import Checks, Seen
 from tintype.worker.elsewhere import Elsewhere
-from tintype.worker.held import Held, Holdings, Item, next_unless_stopped
+from tintype.worker.held import Held, Holdings, Item, next_unless_stopped, unless_stopped
 from tintype.worker.inputs import Inputs
 from tintype.worker.slots import Slots, StoppedError, Turn
-
-Picture = tuple[results.Stored, Media]
-"""A picture in storage, and the row that is to name it."""
 
 BACKOFF_S = (1.0, 5.0, 20.0)
 """How long a retryable failure waits before the next run, by number of failures; jittered by a quarter."""
@@ -213,24 +211,35 @@ class Performer:
         took = await inputs.take_in(self.database, self.store, self.catalogue, self.checks, claim)
         judged = [*took.judged, *await self.checks.let_words_through(claim, took.known)]
         request = await self._request(held, took)
-        pictures: list[Picture] = []
+        rows: list[Media] = []
         is_kept = False
         try:
             async with aclosing(self._outputs(held, provider, request, took.known)) as outputs:
                 async for output in outputs:
-                    seen = await self.checks.let_picture_through(claim, took.known, output.pixels)
+                    seen, stored = await self._judge_and_store(held, took, output)
                     judged += seen.judged
-                    stored = await results.store(self.store, claim, output, self.issuer, took.ingredients)
-                    pictures.append((stored, results.row(claim, stored, took.known, shows_person=seen.shows_person)))
-            await self._complete(claim, [row for _, row in pictures], judged, cost_usd=provider.quote(request).usd)
+                    rows.append(results.row(claim, stored, took.known, shows_person=seen.shows_person))
+            await self._complete(claim, rows, judged, cost_usd=provider.quote(request).usd)
             is_kept = True
-            log.info("completed", attempt=claim.attempt, pictures=len(pictures))
+            log.info("completed", attempt=claim.attempt, pictures=len(rows))
         except db.DatabaseAwayError:
             is_kept = True  # nobody knows whether the rows that name the files were committed
             raise
         finally:
             if not is_kept:
-                await results.discard(self.store, [stored for stored, _ in pictures])
+                await results.discard(self.store, [key for row in rows for key in results.keys_of(row)])
+
+    async def _judge_and_store(
+        self, held: Held, took: Inputs, output: Output | VideoOutput
+    ) -> tuple[Seen, results.Stored]:
+        if isinstance(output, VideoOutput) != ("frames" in held.claim.parameters):
+            detail = "the provider made a picture of a video, or a video of a picture; choose another model"
+            raise ProviderError(detail, code="output_unexpected", retryable=False)
+        if isinstance(output, VideoOutput):  # encoding takes seconds, and a stop need not wait for it
+            made = await unless_stopped(lambda: videos.make(self.checks, held.claim, took, output, self.issuer), held)
+            return made.seen, await results.put(self.store, held.claim, output, made.encoded, made.settings)
+        seen = await self.checks.let_picture_through(held.claim, took.known, output.pixels)
+        return seen, await results.store(self.store, held.claim, output, self.issuer, took.ingredients)
 
     async def _complete(self, claim: Claim, pictures: list[Media], judged: list[Judged], *, cost_usd: float) -> None:
         await db.persistently(
@@ -254,7 +263,7 @@ class Performer:
 
     async def _outputs(
         self, held: Held, provider: Provider, request: GenerationRequest, known: Lineage
-    ) -> AsyncGenerator[Output]:
+    ) -> AsyncGenerator[Output | VideoOutput]:
         """The provider's outputs; progress and previews are noted on the way, and a stop ends it within one step."""
         name = self.catalogue.get(held.claim.model).manifest.provider
         stream = provider.generate(request, resume=held.claim.checkpoint)
@@ -270,7 +279,7 @@ class Performer:
                         await previews.show(held, self.checks, known, item)
                     case Checkpoint(token=token):
                         await self._remember(held, Work(provider=name, token=token, generation_id=held.claim.id))
-                    case Output():
+                    case Output() | VideoOutput():
                         yield item
 
     async def _remember(self, held: Held, work: Work) -> None:

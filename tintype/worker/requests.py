@@ -39,7 +39,9 @@ def _option_pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Pi
 
 
 def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    """Source and mask, of the size that is drawn, and references as they are."""
+    """Source and mask, of the size that is drawn, and references as they are; a video's length and ends."""
+    if "frames" in parameters:
+        return _video(parameters, inputs)
     if "image" not in parameters:
         return {}
     source = inputs.pixels_of(parameters["image"])
@@ -56,6 +58,16 @@ def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     if references := parameters.get("references"):
         found["references"] = tuple(inputs.pixels_of(one) for one in references)
     return found if mask is None else {**found, "mask": canvases.cover(mask, width, height)}
+
+
+def _video(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
+    """Length, and the pictures at the ends, of the size that is drawn."""
+    found = {"frames": parameters["frames"], "fps": parameters["fps"]}
+    for name, known_as in (("image", "source"), ("last_image", "last_image")):
+        if name in parameters:
+            pixels = inputs.pixels_of(parameters[name])
+            found[known_as] = canvases.cover(pixels, parameters["width"], parameters["height"])
+    return found
 
 
 def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tintype.media.provenance import gate
 from tintype.media.provenance.manifest import Facts, Ingredient
 from tintype.media.settings_text import GenerationSettings
 from tintype.media.tables import Media
-from tintype.providers.contract import Output
+from tintype.providers.contract import Output, VideoOutput
 
 THUMBNAIL_TYPE = "image/webp"
 
@@ -21,58 +21,85 @@ log = logs.get("worker")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
-    """A picture as bytes, with its thumbnail."""
+class Storyboard:
+    """What a video has beside a picture: its storyboard, a WebP, and what its row says of it."""
 
     data: bytes
+    frames: int
+    fps: float
+    codec: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A picture or video as bytes, with its thumbnail."""
+
+    data: bytes
+    content_type: str
     thumbnail: bytes
     width: int
     height: int
+    storyboard: Storyboard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A picture that lies in storage but is not yet anybody's."""
+    """A picture or video that lies in storage but is not yet anybody's."""
 
-    output: Output
+    index: int
+    seed: int
     key: str
     thumbnail_key: str
-    size_bytes: int
-    sha256: str
-    thumbnail_sha256: str
-    width: int
-    height: int
+    encoded: Encoded
     settings: GenerationSettings
+
+    @property
+    def storyboard_key(self) -> str | None:
+        """Where a video's storyboard lies."""
+        return files.of_storyboard(self.key) if self.encoded.storyboard else None
+
+    @property
+    def keys(self) -> list[str]:
+        """Where all its files lie."""
+        return [key for key in (self.key, self.thumbnail_key, self.storyboard_key) if key is not None]
 
 
 async def store(
     store: storage.Store, claim: Claim, output: Output, issuer: gate.Issuer, ingredients: Sequence[Ingredient] = ()
 ) -> Stored:
-    """Label, encode and sign one output with its settings, and put it and its thumbnail into storage."""
-    written = settings_of(claim, output)
+    """Label, encode and sign one picture with its settings, and put it and its thumbnail into storage."""
+    written = settings_of(claim, output.seed).model_copy(update={"graph": output.graph})
     file_format = claim.parameters["output_format"]
     facts = Facts(model=claim.model)
     encoded = await asyncio.to_thread(_seal, output, file_format, written, facts, issuer, ingredients)
-    key, thumbnail_key = files.of_picture(claim.id, attempt=claim.attempt, index=output.index, file_format=file_format)
+    return await put(store, claim, output, encoded, written)
+
+
+async def put(
+    store: storage.Store, claim: Claim, output: Output | VideoOutput, encoded: Encoded, written: GenerationSettings
+) -> Stored:
+    """Put the files of an output into storage, all or none."""
+    key, thumbnail_key = files.of_picture(
+        claim.id, attempt=claim.attempt, index=output.index, file_format=claim.parameters["output_format"]
+    )
     stored = Stored(
-        output=output,
+        index=output.index,
+        seed=output.seed,
         key=key,
         thumbnail_key=thumbnail_key,
-        size_bytes=len(encoded.data),
-        sha256=encoding.content_hash(encoded.data),
-        thumbnail_sha256=encoding.content_hash(encoded.thumbnail),
-        width=encoded.width,
-        height=encoded.height,
+        encoded=encoded,
         settings=written,
     )
+    parts = [(encoded.data, encoded.content_type), (encoded.thumbnail, THUMBNAIL_TYPE)]
+    if encoded.storyboard is not None:
+        parts.append((encoded.storyboard.data, THUMBNAIL_TYPE))
     outcomes = await asyncio.gather(
-        storage.put(store, stored.key, encoded.data, encoding.CONTENT_TYPES[file_format]),
-        storage.put(store, stored.thumbnail_key, encoded.thumbnail, THUMBNAIL_TYPE),
+        *(storage.put(store, name, *part) for name, part in zip(stored.keys, parts, strict=True)),
         return_exceptions=True,  # a put that goes on after the other failed would come after the discard
     )
     for fault in outcomes:
         if fault is not None:
-            await discard(store, [stored])
+            await discard(store, stored.keys)
             raise fault
     return stored
 
@@ -89,21 +116,27 @@ def _seal(
     height, width = pixels.shape[:2]
     return Encoded(
         data=gate.seal(pixels, file_format, settings, facts, issuer, ingredients, alpha=output.alpha),
+        content_type=encoding.CONTENT_TYPES[file_format],
         thumbnail=gate.seal_thumbnail(pixels, facts, issuer, ingredients),
         width=width,
         height=height,
     )
 
 
-async def discard(store: storage.Store, stored: Sequence[Stored]) -> None:
+def keys_of(row: Media) -> list[str]:
+    """Where the files of a picture or video lie."""
+    return [key for key in (row.key, row.thumbnail_key, row.storyboard_key) if key is not None]
+
+
+async def discard(store: storage.Store, keys: Sequence[str]) -> None:
     """Delete files whose generation did not complete with them; what stays now goes after the generation's end."""
     try:
-        await storage.delete(store, [key for item in stored for key in (item.key, item.thumbnail_key)])
+        await storage.delete(store, keys)
     except storage.StorageUnavailableError as error:
         log.warning("files stay for now", reason=error.reason)
 
 
-def settings_of(claim: Claim, output: Output) -> GenerationSettings:
+def settings_of(claim: Claim, seed: int) -> GenerationSettings:
     """What is written into the file: enough to make the picture again."""
     parameters = claim.parameters
     return GenerationSettings(
@@ -112,37 +145,42 @@ def settings_of(claim: Claim, output: Output) -> GenerationSettings:
         steps=parameters["num_inference_steps"],
         sampler=parameters["sampler"] or None,
         guidance_scale=parameters["guidance_scale"],
-        seed=output.seed,
+        seed=seed,
         width=parameters["width"],
         height=parameters["height"],
         model=claim.model,
         style=claim.style,
         tool="Tintype",
         tool_version=__version__,
-        graph=output.graph,
     )
 
 
 def row(claim: Claim, stored: Stored, known: Lineage, *, shows_person: bool | None) -> Media:
     """The row that makes a stored picture part of its generation, with what is `known` of what went into it."""
+    encoded, storyboard = stored.encoded, stored.encoded.storyboard
     return Media(
         id=new_id(),
         owner_id=claim.owner_id,
         generation_id=claim.id,
-        index=stored.output.index,
+        index=stored.index,
         source="generated",
-        content_type=encoding.CONTENT_TYPES[claim.parameters["output_format"]],
-        width=stored.width,
-        height=stored.height,
-        size_bytes=stored.size_bytes,
-        sha256=stored.sha256,
+        content_type=encoded.content_type,
+        width=encoded.width,
+        height=encoded.height,
+        size_bytes=len(encoded.data),
+        sha256=encoding.content_hash(encoded.data),
         key=stored.key,
         thumbnail_key=stored.thumbnail_key,
-        thumbnail_sha256=stored.thumbnail_sha256,
-        seed=stored.output.seed,
-        settings={**claim.parameters, "seed": stored.output.seed, "model": claim.model, "style": claim.style},
+        thumbnail_sha256=encoding.content_hash(encoded.thumbnail),
+        seed=stored.seed,
+        settings={**claim.parameters, "seed": stored.seed, "model": claim.model, "style": claim.style},
         shows_person=shows_person,
         person_in_lineage=known.has_person_source,
         is_foreign=known.is_foreign,
+        frames=storyboard.frames if storyboard else None,
+        fps=storyboard.fps if storyboard else None,
+        codec=storyboard.codec if storyboard else None,
+        storyboard_key=stored.storyboard_key,
+        storyboard_sha256=encoding.content_hash(storyboard.data) if storyboard else None,
         created_at=now(),
     )

@@ -22,6 +22,10 @@ from tintype.generations.schemas import (
     ShortText,
     Text,
     UpscaleCreate,
+    VideoCreate,
+)
+from tintype.generations.schemas import (
+    Request as Asked,
 )
 from tintype.generations.states import Status
 
@@ -52,7 +56,13 @@ async def upscale_image(request: Request, body: UpscaleCreate, context: Parts, a
     return await _create(request, body, context, actor)
 
 
-async def _create(request: Request, body: ImageCreate | UpscaleCreate, context: Context, actor: Actor) -> Response:
+@router.post("/video", status_code=202, response_model=GenerationRead, responses=ANSWERS)
+async def create_video(request: Request, body: VideoCreate, context: Parts, actor: CurrentActor) -> Response:
+    """Ask for a video, from words or from the picture it begins with."""
+    return await _create(request, body, context, actor)
+
+
+async def _create(request: Request, body: Asked, context: Context, actor: Actor) -> Response:
     async with pictures.brought_along(context, body) as brought:
 
         async def work(session: WriteSession) -> GenerationRead:
@@ -127,7 +137,7 @@ async def retry_generation(request: Request, generation_id: uuid.UUID, context: 
 async def delete_generation(
     request: Request, generation_id: uuid.UUID, context: Parts, actor: CurrentActor
 ) -> Response:
-    """Delete a generation and its pictures; a running one is cancelled first. What others draw from now stays."""
+    """Delete a generation and what it made; a running one is cancelled first. What others draw from now stays."""
     return await deleting.write_and_delete(
         request, context, actor, lambda session: generations.remove(session, actor, generation_id)
     )

@@ -1,4 +1,4 @@
-"""Pictures: upload, metadata, bytes with ranges and ETags."""
+"""Pictures and videos: upload, metadata, bytes with ranges and ETags."""
 
 import uuid
 from typing import Annotated, Literal
@@ -32,6 +32,21 @@ Without = Annotated[
         "yourself give the file away, not the link."
     ),
 ]
+
+
+ENDINGS = {
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "video/mp4": ".mp4",
+}
+
+
+class NoStoryboardError(errors.NotFoundError):
+    """This is a picture; only videos have a storyboard."""
+
+    code = "no_storyboard"
 
 
 class LinkIncompleteError(errors.TintypeError):
@@ -78,7 +93,7 @@ async def _stored(context: Context, file: UploadFile) -> media.Upload:
 
 @router.get("/{media_id}", responses=problems.responses(404, 421, 422, 503))
 async def read_media(media_id: uuid.UUID, context: Parts, actor: CurrentActor) -> MediaRead:
-    """One picture: what it is, and the settings found in it."""
+    """One picture or video: what it is, and the settings found in it."""
     async with db.reading(context.database) as session:
         return await render.media(context, await media.get(session, actor, media_id))
 
@@ -95,7 +110,7 @@ async def delete_media(request: Request, media_id: uuid.UUID, context: Parts, ac
 @router.get(
     "/{media_id}/content",
     response_class=StreamingResponse,
-    responses={**document.PICTURE, **problems.responses(404, 416, 422, 503)},
+    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
 )
 async def content(
     request: Request,
@@ -109,7 +124,7 @@ async def content(
     signature: Signature = None,
     without: Without = None,
 ) -> Response:
-    """The picture's bytes, with or `without` prompt and settings in them; honours Range, If-Range and If-None-Match."""
+    """The file's bytes, with or `without` prompt and settings in them; honours Range, If-Range and If-None-Match."""
     _check_link(request, context, expires, signature)
     async with db.reading(context.database) as session:
         row = await media.get(session, actor, media_id)
@@ -135,7 +150,7 @@ async def _copy_without_settings(context: Context, row: Media) -> bare_copies.Co
 @router.get(
     "/{media_id}/thumbnail",
     response_class=StreamingResponse,
-    responses={**document.PICTURE, **problems.responses(404, 416, 422, 503)},
+    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
 )
 async def thumbnail(
     request: Request,
@@ -148,12 +163,39 @@ async def thumbnail(
     expires: Expires = None,
     signature: Signature = None,
 ) -> Response:
-    """A small WebP of the picture."""
+    """A small WebP of the picture, or of the frame that the video begins with."""
     _check_link(request, context, expires, signature)
     async with db.reading(context.database) as session:
         row = await media.get(session, actor, media_id)
     wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
     return await _bytes(request, context, row, row.thumbnail_key, row.thumbnail_sha256, "image/webp", wanted)
+
+
+@router.head("/{media_id}/storyboard", include_in_schema=False)
+@router.get(
+    "/{media_id}/storyboard",
+    response_class=StreamingResponse,
+    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
+)
+async def storyboard(
+    request: Request,
+    media_id: uuid.UUID,
+    context: Parts,
+    actor: CurrentActor,
+    range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
+    if_none_match: Header256 = None,
+    if_range: Header256 = None,
+    expires: Expires = None,
+    signature: Signature = None,
+) -> Response:
+    """Frames of the whole video on one sheet, a WebP; `video.storyboard` of the video says how it is laid out."""
+    _check_link(request, context, expires, signature)
+    async with db.reading(context.database) as session:
+        row = await media.get(session, actor, media_id)
+    if row.storyboard_key is None or row.storyboard_sha256 is None:
+        raise NoStoryboardError
+    wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
+    return await _bytes(request, context, row, row.storyboard_key, row.storyboard_sha256, "image/webp", wanted)
 
 
 def _check_link(request: Request, context: Context, expires: str | None, signature: str | None) -> None:
@@ -206,4 +248,4 @@ async def _bytes(
 
 
 def _suffix(content_type: str) -> str:
-    return {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}.get(content_type, "")
+    return ENDINGS.get(content_type, "")

@@ -1,8 +1,8 @@
-"""A picture of ours without its prompt and settings: the same pixels bit for bit, labelled and signed anew.
+"""A picture or video of ours without its prompt and settings: the same pixels bit for bit, labelled and signed anew.
 
 The container is taken apart and only what shows the picture is kept, so that nothing can hide in a part nobody thought
 of: texts, EXIF and the old manifest go. The XMP label is written again without our JSON; the invisible mark lies in the
-pixels and stays.
+pixels and stays. Of an MP4 the compressed frames are put into a new container.
 """
 
 import struct
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import cast, get_args
 
 from tintype.errors import TintypeError
-from tintype.media import embedded, encoding, xmp
+from tintype.media import embedded, encoding, video_encoding, xmp
 from tintype.media.provenance import findings, manifest
 from tintype.media.provenance.credentials import Credentials
 from tintype.media.provenance.manifest import Facts, Ingredient, Relation
@@ -21,8 +21,9 @@ PNG_KEPT = (b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"sBIT", b"tRNS", b"pHY
 # APP0 (JFIF), APP2 (colour profile), APP14 (Adobe's colour transform); then tables and frame headers.
 JPEG_DROPPED = (*(0xE0 + app for app in range(16) if app not in (0, 2, 14)), 0xFE)
 JPEG_SCAN = 0xDA
-WEBP_KEPT = (b"VP8X", b"ICCP", b"ALPH", b"VP8 ", b"VP8L")
+WEBP_KEPT = (b"VP8X", b"ICCP", b"ALPH", b"VP8 ", b"VP8L", b"ANIM", b"ANMF")
 WEBP_HAS_EXIF, WEBP_HAS_XMP = 0x08, 0x04
+GIF_LOOP, GIF_TIMING, GIF_FRAME, GIF_END = b"\x21\xff\x0bNETSCAPE2.0", b"\x21\xf9", 0x2C, 0x3B
 
 
 class PictureDamagedError(TintypeError):
@@ -50,7 +51,7 @@ def issue(data: bytes, content_type: str, facts: Facts, credentials: Credentials
 
 
 def strip(data: bytes) -> bytes:
-    """A PNG, JPEG or WebP with its pixels, colours and label, and nothing else; not signed.
+    """A PNG, JPEG, WebP, GIF or MP4 with its pixels, colours and label, and nothing else; not signed.
 
     Raises:
         PictureDamagedError: it is not whole, or carries no label.
@@ -61,8 +62,12 @@ def strip(data: bytes) -> bytes:
     try:
         if data.startswith(embedded.PNG):
             return _png(data, label)
+        if data.startswith(b"GIF8"):
+            return video_encoding.with_packet(_gif(data), xmp.packet(label, None))
+        if data[4:8] == b"ftyp":
+            return video_encoding.packed_anew(data, label)
         return _jpeg(data, label) if data.startswith(b"\xff\xd8") else _webp(data, label)
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, ValueError) as error:
         raise PictureDamagedError from error
 
 
@@ -122,6 +127,25 @@ def _webp(data: bytes, label: Label) -> bytes:
             chunks.append(_riff(kind, body))
         at += 8 + length + length % 2
     return _riff(b"RIFF", b"WEBP" + b"".join([*chunks, _riff(b"XMP ", xmp.packet(label, None))]))
+
+
+def _gif(data: bytes) -> bytes:
+    """Header and colours, that it begins again, and each frame with its timing."""
+    at = embedded.GIF_HEADER_BYTES + embedded.gif_colours_bytes(data)
+    kept = [data[:at]]
+    while data[at] != GIF_END:
+        start = at
+        if data[at] == GIF_FRAME:
+            packed = data[at + 9]
+            at += 11 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
+        else:
+            at += 2
+        while length := data[at]:
+            at += 1 + length
+        at += 1
+        if data[start] == GIF_FRAME or data.startswith((GIF_LOOP, GIF_TIMING), start):
+            kept.append(data[start:at])
+    return b"".join(kept) + bytes([GIF_END])
 
 
 def _riff(kind: bytes, body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""The gate: the one way by which a picture leaves.
+"""The gate: the one way by which a picture or a video leaves.
 
 In this order: the visible label, if the operator wants one; the invisible mark; the file, with its XMP label and the
 settings; the signed manifest last, which nothing may change afterwards.
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tintype import __version__, settings
-from tintype.media import encoding, xmp
+from tintype.media import encoding, video_encoding, xmp
 from tintype.media.provenance import credentials as certificates
 from tintype.media.provenance import findings, manifest, mark, visible
 from tintype.media.provenance.credentials import Credentials
@@ -84,16 +84,45 @@ def seal(
         SigningError, TimestampError: it cannot be signed; then nothing leaves.
     """
     made = manifest.source_type(ingredients)
-    shown = visible.draw(pixels, issuer.visible_label)
-    marked = mark.embed(shown, MESSAGES[made], issuer.mark_key)
-    label = xmp.Label(source_type=made, system=f"Tintype {__version__}", model=facts.model)
-    data = encoding.encode(marked, format, settings, label, alpha=alpha)
+    marked = _marked(pixels, made, issuer)
+    data = encoding.encode(marked, format, settings, _label(made, facts), alpha=alpha)
     return manifest.sign(data, encoding.CONTENT_TYPES[format], facts, issuer.credentials, ingredients)
+
+
+def seal_video(
+    frames: NDArray[np.uint8],
+    fps: float,
+    format: video_encoding.Format,  # noqa: A002
+    settings: GenerationSettings | None,
+    facts: Facts,
+    issuer: Issuer,
+    ingredients: Sequence[Ingredient] = (),
+) -> bytes:
+    """As `seal`, of a video: `frames` are uint8 [n, h, w, 3], each labelled and marked as a picture would be."""
+    made = manifest.source_type(ingredients)
+    marked = (_marked(frame, made, issuer) for frame in frames)
+    data = video_encoding.encode(marked, frames.shape, fps, format, settings, _label(made, facts))
+    return manifest.sign(data, video_encoding.CONTENT_TYPES[format], facts, issuer.credentials, ingredients)
+
+
+def _marked(pixels: NDArray[np.uint8], made: xmp.SourceType, issuer: Issuer) -> NDArray[np.uint8]:
+    return mark.embed(visible.draw(pixels, issuer.visible_label), MESSAGES[made], issuer.mark_key)
+
+
+def _label(made: xmp.SourceType, facts: Facts) -> xmp.Label:
+    return xmp.Label(source_type=made, system=f"Tintype {__version__}", model=facts.model)
 
 
 def seal_thumbnail(
     pixels: NDArray[np.uint8], facts: Facts, issuer: Issuer, ingredients: Sequence[Ingredient] = ()
 ) -> bytes:
     """A small WebP of a picture that leaves, labelled as that is; ingredients are only named in it."""
+    return seal_beside(encoding.shrink(pixels), facts, issuer, ingredients)
+
+
+def seal_beside(
+    pixels: NDArray[np.uint8], facts: Facts, issuer: Issuer, ingredients: Sequence[Ingredient] = ()
+) -> bytes:
+    """A WebP that stands for something that leaves, as large as it is; ingredients are only named in it."""
     named = [Ingredient(data=b"", content_type=one.content_type, relation=one.relation) for one in ingredients]
-    return seal(encoding.shrink(pixels), "webp", None, facts, issuer, named)
+    return seal(pixels, "webp", None, facts, issuer, named)

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from tintype import settings
 from tintype.errors import TintypeError
+from tintype.intake import frames as intake
+from tintype.intake import video
 from tintype.media import decoding, embedded, recall, xmp
 from tintype.media.provenance import credentials, findings, gate, mark
 from tintype.media.provenance.findings import Failure, Manifest
@@ -16,7 +19,16 @@ from tintype.media.settings_text import GenerationSettings
 from tintype.media.xmp import Label
 
 LIMITS = decoding.Limits()
-STARTS = ((b"\x89PNG\r\n\x1a\n", 0, "image/png"), (b"\xff\xd8\xff", 0, "image/jpeg"), (b"WEBP", 8, "image/webp"))
+MOST_VIDEO_BYTES = 512 << 20
+STARTS = (
+    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
+    (b"\xff\xd8\xff", 0, "image/jpeg"),
+    (b"WEBP", 8, "image/webp"),
+    (b"GIF8", 0, "image/gif"),
+)
+WEBP_MOVES = 0x02
+LOOKED_AT_FRAMES = 24
+"""The mark is the same in each frame and what moves is not, so it stands out where as many are laid over each other."""
 AVIF_BRANDS = (b"avif", b"avis")
 MADE_BY_MACHINE = ("trainedAlgorithmicMedia", "compositeWithTrainedAlgorithmicMedia", "algorithmicMedia")
 
@@ -80,12 +92,13 @@ def trust(home: Path, chosen: settings.Provenance) -> Trust:
 def inspect(data: bytes, trusted: Trust) -> Inspection:
     """Look at a file; never raises, whatever it is. Takes up to some seconds: run it in a thread.
 
-    Of what is over 30 MiB, or no picture by its first bytes, only size and hash are told.
+    Of what is over 30 MiB (a video: 512), or neither by its first bytes, only size and hash are told.
     """
     size, digest = len(data), hashlib.sha256(data).hexdigest()
     content_type = type_of(data)
-    if size > LIMITS.max_bytes or content_type is None:
-        reason = "the file is too large" if content_type else f"the file is none of {decoding.ACCEPTED}"
+    most = MOST_VIDEO_BYTES if content_type == "video/mp4" else LIMITS.max_bytes
+    if size > most or content_type is None:
+        reason = "the file is too large" if content_type else f"the file is none of {decoding.ACCEPTED}, MP4, GIF"
         return Inspection(
             content_type=content_type,
             size_bytes=size,
@@ -113,12 +126,14 @@ def inspect(data: bytes, trusted: Trust) -> Inspection:
 
 
 def type_of(data: bytes) -> str | None:
-    """The content type by the file's first bytes; None for what is not a picture Tintype reads."""
+    """The content type by the file's first bytes; None for what is no picture or video Tintype looks into."""
     for start, at, content_type in STARTS:
         if data[at : at + len(start)] == start:
             return content_type
     if data[4:8] == b"ftyp" and data[8:12] in AVIF_BRANDS:
         return "image/avif"
+    if data[4:8] == b"ftyp" and data[8:12] in video.BRANDS:
+        return "video/mp4"
     return None
 
 
@@ -128,15 +143,27 @@ def _is_by_machine(source_type: str) -> bool:
 
 def _mark(data: bytes, keys: tuple[bytes, ...]) -> MarkRead:
     try:
-        decoded = decoding.decode(data, LIMITS)
+        pixels = _overlaid(data) if _moves(data) else decoding.decode(data, LIMITS).pixels
     except TintypeError as error:
         return MarkRead(state="not_looked_for", reason=error.detail)
-    if min(decoded.pixels.shape[:2]) < mark.SIDE:
+    if min(pixels.shape[:2]) < mark.SIDE:
         return MarkRead(state="not_looked_for", reason=f"the picture is smaller than {mark.SIDE} pixels a side")
-    found = mark.detect(decoded.pixels, *keys)
+    found = mark.detect(pixels, *keys)
     states: dict[mark.Message | None, Literal["created", "edited", "absent"]]
     states = {mark.Message.CREATED: "created", mark.Message.EDITED: "edited", None: "absent"}
     return MarkRead(state=states[found.message], score=round(found.score, 1))
+
+
+def _moves(data: bytes) -> bool:
+    """Whether it is a video or an animation."""
+    is_webp = data[8:16] == b"WEBPVP8X" and len(data) > 20 and bool(data[20] & WEBP_MOVES)
+    return is_webp or type_of(data) in ("video/mp4", "image/gif")
+
+
+def _overlaid(data: bytes) -> decoding.Pixels:
+    """The mean of a video's first frames."""
+    frames = intake.unpack(data, intake.Limits(wall_s=60), first=LOOKED_AT_FRAMES).pixels
+    return np.rint(frames.mean(axis=0)).astype(np.uint8)
 
 
 def _settings(data: bytes) -> SettingsRead:
