@@ -180,8 +180,8 @@ def _all_of_them() -> Iterator[str]:
     yield ""
     yield from (f"- *{name}*: {meaning}." for name, meaning in CHECKED.items())
     yield ""
-    yield "That server took every graph with all values of the smallest and of the largest request. What the real weights"
-    yield "draw nobody has seen here."
+    yield "That server took every graph with all values of the smallest and of the largest request. What they draw with"
+    yield "their real weights nobody has seen here."
 
 
 def _styles_part() -> Iterator[str]:
