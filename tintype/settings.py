@@ -128,14 +128,10 @@ class Storage(Group):
         description="Region of the bucket.",
     )
     access_key_id: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("AWS_ACCESS_KEY_ID"),
-        description="Key id for S3.",
+        default=None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID"), description="Key id for S3."
     )
     secret_access_key: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"),
-        description="Secret key for S3.",
+        default=None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"), description="Secret key for S3."
     )
     url_expiry_s: int = Field(default=3600, ge=10, le=7 * 24 * 3600, description="How long a signed URL is valid.")
 
