@@ -13,6 +13,9 @@ from tintype.media.embedded import Embedded
 from tintype.media.settings_text import GenerationSettings, Lora, real, whole
 
 MAX_LORAS = 50
+MAX_GRAPH_CHARS = 1 << 20
+"""A ComfyUI graph is kept with a picture up to here; the largest that people share have a tenth of it."""
+
 RESOLUTION = re.compile(r"\(?(\d{1,5}), ?(\d{1,5})\)?")
 Object = dict[str, object]
 
@@ -112,11 +115,15 @@ def read_comfyui(found: Embedded) -> GenerationSettings | None:
     for tag in (embedded.MODEL, embedded.MAKE, embedded.IMAGE_DESCRIPTION):
         key, _, text = found.fields.get(tag, "").partition(":")
         texts.append(text if key.lower() == "prompt" else None)
-    for graph in filter(None, map(_object, texts)):
-        fields = comfy_graph.read(graph)
-        if fields is not None:
-            loras = pair_loras([name for name, _ in fields.loras], [weight for _, weight in fields.loras])
-            return build("comfyui", None, fields.values, loras)
+    for text, graph in ((text, _object(text)) for text in texts):
+        found_settings = comfy_graph.read(graph) if graph else None
+        if not graph or not (found_settings or comfy_graph.is_whole(graph)):
+            continue
+        fields = found_settings or comfy_graph.GraphSettings(values={}, loras=[])
+        loras = pair_loras([name for name, _ in fields.loras], [weight for _, weight in fields.loras])
+        keeps = comfy_graph.is_whole(graph) and len(text or "") <= MAX_GRAPH_CHARS
+        settings = build("comfyui", None, fields.values, loras)
+        return settings.model_copy(update={"graph": graph}) if keeps else settings
     return None
 
 
