@@ -141,6 +141,16 @@ async def test_a_history_that_lags_behind_the_news_of_success_is_waited_for(stan
     assert (await perform(client, drawn())).files
 
 
+async def test_pictures_still_under_way_when_the_history_tells_of_the_end_are_waited_for(standin: ComfyUI):
+    standin.faults.step_s, standin.faults.late_s = 0.2, 0.4
+    graph = graphs.text_to_image(CHECKPOINT, prefix="", batch=3, save="SaveImageWebsocket")
+    async with Server(standin.url, Timeouts(silence_s=0.05)) as client:
+        events = await all_of(runs.perform(client, runs.book(client), graph))
+    sent = [event for event in events if isinstance(event, PreviewFrame) and event.media_type == "image/png"]
+    assert len(sent) == 3
+    assert isinstance(events[-1], Done)
+
+
 @pytest.mark.parametrize("size", [(1 << 20) + 1, 17 << 20])
 @pytest.mark.parametrize("has_flags", [True, False], ids=["described", "bare"])
 async def test_huge_frames_arrive_whole(

@@ -31,6 +31,9 @@ from tintype.comfy.sockets import Listener
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.005, 0.25
 """The pauses between questions for a prompt that ought to be in the history: each twice the one before."""
 
+REST_S = 1.0
+"""How long the last events may take to arrive when the history told of the end before they did."""
+
 AWAY = (UnreachableError, TooSlowError, BrokenServerError)
 
 log = logs.get("comfy")
@@ -219,8 +222,20 @@ async def _events(watch: _Watch) -> AsyncGenerator[Event]:
         if watch.is_over or has_changed or watch.wait_s() == 0.0 or watch.away_since or watch.unknown_since:
             entry = await _look(watch)
             if entry is not None:
+                async for event in _rest(watch):
+                    yield event
                 yield _done(entry)
                 return
+
+
+async def _rest(watch: _Watch) -> AsyncGenerator[Event]:
+    """The events still under way: a node may have sent its pictures with them and stored none."""
+    deadline = time.monotonic() + REST_S
+    while watch.is_running and watch.listener.is_connected and time.monotonic() < deadline:
+        for message in await watch.listener.take(deadline - time.monotonic()):
+            event = watch.note(message)
+            if event is not None:
+                yield event
 
 
 async def _look(watch: _Watch) -> Mapping[str, Any] | None:

@@ -40,6 +40,7 @@ class Faults:
     the same after the news that the prompt is over. `cut_files`: how many files break off half way. `lost_answers`:
     how many prompts are taken without an answer. `most_upload_bytes`: larger uploads are refused. `no_sockets`: no
     WebSocket is accepted. `begins_first`: a waiting prompt that is to leave the queue begins to run just before.
+    `late_s`: what an event takes on its way, while answers take no time.
     """
 
     drop_after: int | None = None
@@ -54,6 +55,7 @@ class Faults:
     most_upload_bytes: int = 100 << 20
     no_sockets: bool = False
     begins_first: bool = False
+    late_s: float = 0.0
 
 
 @dataclass(kw_only=True)

@@ -85,6 +85,7 @@ class ComfyUI:
         self.folders = {name: folder / name for name in ("input", "output", "temp")}
         self.requests: list[tuple[str, str]] = []
         self.freed = 0
+        self._under_way: set[asyncio.Task[None]] = set()
         for path in self.folders.values():
             path.mkdir(parents=True, exist_ok=True)
 
@@ -207,6 +208,19 @@ class ComfyUI:
                 else:
                     await connected.send_text(json.dumps({"type": kind, "data": data}))
 
+    async def _send_late(self, memory: Memory, kind: str | int, data: Any, sid: str | None) -> None:
+        if not self.faults.late_s:
+            await self._send(memory, kind, data, sid)
+            return
+
+        async def send() -> None:
+            await asyncio.sleep(self.faults.late_s)
+            await self._send(memory, kind, data, sid)
+
+        task = asyncio.create_task(send())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
     async def _work(self, memory: Memory) -> None:
         while True:
             await memory.news.wait()
@@ -229,7 +243,7 @@ class ComfyUI:
                 memory.last_node = data["node"]
             if sid is None and isinstance(kind, str) and kind.startswith("execut"):
                 return  # without a client only progress and previews go out, to everybody
-            await self._send(memory, kind, data, sid)
+            await self._send_late(memory, kind, data, sid)
             sent += 1
             if self.faults.drop_after == sent:
                 self.faults.drop_after = None
@@ -258,7 +272,7 @@ class ComfyUI:
             memory.history[prompt.id] = entry
         await self._changed(memory)
         if sid is not None:
-            await self._send(memory, "executing", {"node": None, "prompt_id": prompt.id}, sid)
+            await self._send_late(memory, "executing", {"node": None, "prompt_id": prompt.id}, sid)
 
     def _status(self, memory: Memory) -> dict[str, Any]:
         remaining = len(memory.waiting) + (memory.running is not None)
