@@ -7,15 +7,9 @@ from scripts.workflows import controls, files, films, stills, transformers
 from scripts.workflows.files import File
 from scripts.workflows.recipes import CHECKED, Recipe
 from tintype.catalog import styles
+from tintype.comfy.workflows import checking
 
 CORE = "ComfyUI"
-PACKAGES = {
-    "ADE_AnimateDiffLoaderGen1": "ComfyUI-AnimateDiff-Evolved",
-    "ADE_StandardUniformContextOptions": "ComfyUI-AnimateDiff-Evolved",
-    "DWPreprocessor": "comfyui_controlnet_aux",
-    "DepthAnythingV2Preprocessor": "comfyui_controlnet_aux",
-}
-"""Where classes of nodes come from that ComfyUI itself does not have."""
 REPOSITORIES = {
     CORE: ("https://github.com/comfyanonymous/ComfyUI", "GPL-3.0"),
     "ComfyUI-AnimateDiff-Evolved": ("https://github.com/Kosinkadink/ComfyUI-AnimateDiff-Evolved", "Apache-2.0"),
@@ -30,7 +24,7 @@ def recipes() -> tuple[Recipe, ...]:
 
 def package_of(kind: str) -> str:
     """The package that a class of nodes comes from."""
-    return PACKAGES.get(kind, CORE)
+    return checking.package_of(kind) or CORE
 
 
 def packages(recipe: Recipe) -> list[str]:
@@ -180,8 +174,8 @@ def _all_of_them() -> Iterator[str]:
     yield ""
     yield from (f"- *{name}*: {meaning}." for name, meaning in CHECKED.items())
     yield ""
-    yield "That server took every graph with all values of the smallest and of the largest request. What the real"
-    yield "weights draw nobody has seen here."
+    yield "That server took every graph with all values of the smallest and of the largest request. What they draw with"
+    yield "their real weights nobody has seen here."
 
 
 def _styles_part() -> Iterator[str]:
