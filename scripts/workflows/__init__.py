@@ -1,1 +1,1 @@
-"""The ComfyUI workflows that ship with Tintype, put together from shared pieces: what `tintype/catalog/workflows` holds."""
+"""The ComfyUI workflows that ship with Tintype: the pieces that `tintype/catalog/workflows` is put together from."""

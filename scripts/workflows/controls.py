@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from scripts.workflows import stills, unets
-from scripts.workflows.drafts import Draft, Link
-from scripts.workflows.recipes import ACCEPTED, RAN, Recipe
+from scripts.workflows.drafts import Draft, Link, Node
+from scripts.workflows.recipes import Recipe
 from scripts.workflows.unets import Family, Words
 
 KINDS = ("canny", "depth", "pose")
@@ -51,18 +51,18 @@ def _recipe(family: Family, kinds: tuple[str, ...]) -> Recipe:
         features=(*stills.FEATURES, "controls"),
         controls=kinds,
         known_limits=(*_notes(kinds), stills.PEOPLE),
-        checked=RAN if family is unets.SD15 and kinds == ("canny",) else ACCEPTED,
+        checked="whole runs" if kinds == ("canny",) else "whole runs of drawings",
         examples=stills.EXAMPLES,
     )
 
 
 def _notes(kinds: tuple[str, ...]) -> Iterator[str]:
-    yield "Send photographs: the drawing of edges, depths or poses is made of them here."
+    yield "Of a photograph the drawing is made here; what is a drawing already is used as it is (`is_ready`)."
     yield from (FETCHES.format(what=WHAT[kind]) for kind in kinds if kind != "canny")
     if "pose" in kinds:
         yield POSES
     if len(kinds) > 1:
-        yield "Three ControlNets at once take their memory at once; strengths that add up to more than about 1.5 harden."
+        yield "Three ControlNets at once take their memory at once; strengths above 1.5 in sum stiffen."
 
 
 def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_out: bool) -> Words:
@@ -70,12 +70,13 @@ def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_
     word = kind.capitalize()
     picture = draft.add(f"{word} picture", "LoadImage", image=f"{kind}.png")
     network = draft.add(f"{word} ControlNet", "ControlNetLoader", control_net_name=draft.need(family.controlnets[kind]))
+    drawing = _drawing(draft, family, kind, picture[0])
     apply = draft.add(
         *(f"Apply {kind}", "ControlNetApplyAdvanced"),
         positive=said.positive,
         negative=said.negative,
         control_net=network[0],
-        image=_drawing(draft, family, kind, picture[0]),
+        image=drawing[0],
         strength=1.0,
         start_percent=0.0,
         end_percent=1.0,
@@ -83,6 +84,8 @@ def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_
     slot: dict[str, Any] = {"type": kind, "image": {"node": picture.title, "input": "image"}}
     for name, target in (("strength", "strength"), ("start", "start_percent"), ("end", "end_percent")):
         slot[name] = {"node": apply.title, "input": target}
+    slot["drawn_by"] = [drawing.title]
+    draft.bypass[drawing.title] = {"0": "image"}
     if may_be_left_out:
         slot["without"] = [apply.title]
         draft.bypass[apply.title] = {"0": "positive", "1": "negative"}
@@ -90,17 +93,16 @@ def _steer(draft: Draft, family: Family, kind: str, said: Words, *, may_be_left_
     return Words(positive=apply[0], negative=apply[1])
 
 
-def _drawing(draft: Draft, family: Family, kind: str, picture: Link) -> Link:
+def _drawing(draft: Draft, family: Family, kind: str, picture: Link) -> Node:
     """Edges, depths or poses of a photograph."""
     if kind == "canny":
-        return draft.add("Edges", "Canny", image=picture, low_threshold=0.2, high_threshold=0.5)[0]
+        return draft.add("Edges", "Canny", image=picture, low_threshold=0.2, high_threshold=0.5)
     if kind == "depth":
         estimator = "depth_anything_v2_vits.pth"
-        node = draft.add(
+        return draft.add(
             "Depths", "DepthAnythingV2Preprocessor", image=picture, ckpt_name=estimator, resolution=family.side
         )
-        return node[0]
-    node = draft.add(
+    return draft.add(
         *("Poses", "DWPreprocessor"),
         image=picture,
         detect_hand="enable",
@@ -111,4 +113,3 @@ def _drawing(draft: Draft, family: Family, kind: str, picture: Link) -> Link:
         pose_estimator="dw-ll_ucoco_384.onnx",
         scale_stick_for_xinsr_cn="enable" if family is unets.SDXL else "disable",
     )
-    return node[0]

@@ -1,4 +1,4 @@
-"""The model files that shipped workflows ask for: where each lies, how large it is, where it comes from, its licence."""
+"""The model files that shipped workflows ask for: where each lies, its size, its source and its licence."""
 
 from dataclasses import dataclass
 

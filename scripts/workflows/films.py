@@ -6,7 +6,7 @@ from typing import Any
 from scripts.workflows import files, stills, transformers, unets
 from scripts.workflows.drafts import Draft, Link, Node
 from scripts.workflows.files import File
-from scripts.workflows.recipes import ACCEPTED, Recipe
+from scripts.workflows.recipes import Recipe
 from scripts.workflows.unets import Words
 
 ADAPTER_HELP = "The LoRA that AnimateDiff v3 was trained with; it takes the look of its training videos off."
@@ -142,7 +142,7 @@ def _animate_recipe(draft: Draft, *, is_long: bool) -> Recipe:
             "An older model: movements are small, and what comes near the edges flickers.",
             stills.PEOPLE,
         ),
-        checked=ACCEPTED,
+        checked="whole runs",
         examples=("waves rolling onto a beach at sunset", "a candle flickering on a desk at night"),
     )
 
@@ -180,6 +180,10 @@ def _svd() -> Recipe:
     )
     draft.bind("guidance_scale", "number", sampler, "cfg", min=0, max=20)
     save(draft, unets.show(draft, sampler[0], loader[2]), 6.0)
+    return _svd_recipe(draft)
+
+
+def _svd_recipe(draft: Draft) -> Recipe:
     return Recipe(
         id="comfy-svd",
         name="Stable Video Diffusion 1.1 in ComfyUI",
@@ -199,7 +203,7 @@ def _svd() -> Recipe:
             "The weights are gated: its licence must be accepted on the Hub, and it limits commercial use.",
             stills.PEOPLE,
         ),
-        checked=ACCEPTED,
+        checked="whole runs",
     )
 
 
@@ -308,7 +312,7 @@ def _wan_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
             "Trained at 81 frames; longer ones tend to run back and forth.",
             stills.PEOPLE,
         ),
-        checked=ACCEPTED,
+        checked="runs after the text encoder",
         examples=("a paper boat drifts down a rainy gutter, close to the ground",),
     )
 
@@ -387,7 +391,7 @@ def _ltx_recipe(draft: Draft, *, has_picture: bool) -> Recipe:
             "The licence asks for a paid agreement from a yearly revenue of ten million dollars up; read it first.",
             stills.PEOPLE,
         ),
-        checked=ACCEPTED,
+        checked="runs after the text encoder",
         examples=(
             "The camera moves slowly along a wooden pier at dawn; mist drifts over still water, and a gull lands on a "
             "post.",

@@ -1,21 +1,15 @@
 """What people read of the shipped workflows: a README beside each, and one page with a table of all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from scripts.workflows import controls, films, stills, transformers
+from scripts.workflows import controls, files, films, stills, transformers
 from scripts.workflows.files import File
-from scripts.workflows.recipes import Recipe
+from scripts.workflows.recipes import CHECKED, Recipe
 from tintype.catalog import styles
+from tintype.comfy.workflows import checking
 
 CORE = "ComfyUI"
-PACKAGES = {
-    "ADE_AnimateDiffLoaderGen1": "ComfyUI-AnimateDiff-Evolved",
-    "ADE_StandardUniformContextOptions": "ComfyUI-AnimateDiff-Evolved",
-    "DWPreprocessor": "comfyui_controlnet_aux",
-    "DepthAnythingV2Preprocessor": "comfyui_controlnet_aux",
-}
-"""Where classes of nodes come from that ComfyUI itself does not have."""
 REPOSITORIES = {
     CORE: ("https://github.com/comfyanonymous/ComfyUI", "GPL-3.0"),
     "ComfyUI-AnimateDiff-Evolved": ("https://github.com/Kosinkadink/ComfyUI-AnimateDiff-Evolved", "Apache-2.0"),
@@ -30,7 +24,7 @@ def recipes() -> tuple[Recipe, ...]:
 
 def package_of(kind: str) -> str:
     """The package that a class of nodes comes from."""
-    return PACKAGES.get(kind, CORE)
+    return checking.package_of(kind) or CORE
 
 
 def packages(recipe: Recipe) -> list[str]:
@@ -47,7 +41,7 @@ def readme(recipe: Recipe) -> str:
         ("", "## Nodes", "", *_nodes(recipe)),
         ("", "## Models", "", *_models(recipe)),
         ("", "## Known limits", "", *(f"- {line}" for line in recipe.known_limits)),
-        ("", "## Checked", "", recipe.checked),
+        ("", "## Checked", "", f"{recipe.checked.capitalize()}: {CHECKED[recipe.checked]}."),
     )
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -124,14 +118,15 @@ def _nodes(recipe: Recipe) -> Iterator[str]:
 
 def _models(recipe: Recipe) -> Iterator[str]:
     yield "Names are relative to ComfyUI's folder of models. A file of the same name elsewhere in the folder will do."
+    yield "The page of a model has the last word on its licence."
     yield ""
     yield from _table(recipe.draft.files)
 
 
-def _table(files: list[File] | tuple[File, ...]) -> Iterator[str]:
+def _table(needed: Iterable[File]) -> Iterator[str]:
     yield "| file | size | from | licence | commercial use |"
     yield "| --- | --- | --- | --- | --- |"
-    for file in files:
+    for file in needed:
         source = file.source.removeprefix("https://huggingface.co/")
         note = f" ({file.note})" if file.note else ""
         gated = ", gated" if file.licence.gated else ""
@@ -155,7 +150,8 @@ INTRODUCTION = (
     "model. Workflows of SD 1.5 and of SDXL share no model, LoRA or ControlNet.",
     "",
     "The folders and this page are written by `scripts/write_workflows.py` from the pieces in `scripts/workflows`;",
-    "change those, run it, and a test holds the result to them. Sizes of files are rounded.",
+    "change those, run it, and a test holds the result to them. Sizes of files are rounded, and licences are named as",
+    "far as they were known when this was written: the page of a model has the last word.",
     "",
 )
 
@@ -170,15 +166,16 @@ def _all_of_them() -> Iterator[str]:
         if recipe.length:
             size += f", {recipe.length['frames']} frames"
         others = ", ".join(packages(recipe)[1:])
-        checked = "whole runs" if recipe.checked.startswith("Whole") else "graph only"
+        count = len(recipe.draft.files)
         yield (
             f"| {link} | {recipe.description} | {', '.join(recipe.tasks)} | {size} | {others} | "
-            f"{len(recipe.draft.files)} files, {needs:.1f} GB | {checked} |"
+            f"{needs:.1f} GB in {count} file{'s' if count > 1 else ''} | {recipe.checked} |"
         )
     yield ""
-    yield "*Whole runs*: ran on a real ComfyUI 0.3.64 with small random weights, and its pictures were looked at."
-    yield "*Graph only*: that server took the graph with every value of the smallest and the largest request; nobody ran"
-    yield "it with weights here."
+    yield from (f"- *{name}*: {meaning}." for name, meaning in CHECKED.items())
+    yield ""
+    yield "That server took every graph with all values of the smallest and of the largest request. What they draw with"
+    yield "their real weights nobody has seen here."
 
 
 def _styles_part() -> Iterator[str]:
@@ -203,7 +200,5 @@ def _styles_part() -> Iterator[str]:
 
 
 def _all_files() -> tuple[File, ...]:
-    from scripts.workflows import files
-
     found = dict.fromkeys(file for recipe in recipes() for file in recipe.draft.files)
     return tuple(sorted((*found, *files.OF_STYLES), key=lambda file: (file.folder, file.name.lower())))

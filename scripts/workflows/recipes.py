@@ -2,14 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from scripts.workflows.drafts import Draft
 from tintype.catalog import manifest
 from tintype.comfy.workflows import schema
 
-RAN = "Whole runs on a real ComfyUI 0.3.64 with small random weights, its pictures looked at."
-ACCEPTED = "A real ComfyUI 0.3.64 took the graph and every value; it has not been run with weights."
+Checked = Literal["whole runs", "whole runs of drawings", "runs after the text encoder"]
+CHECKED: dict[Checked, str] = {
+    "whole runs": "ran on a real ComfyUI 0.3.64 on a CPU, with small random weights, and what it saved was looked at",
+    "whole runs of drawings": "ran so with control pictures that are drawings already; what draws them of photographs "
+    "needs weights of its own and did not run",
+    "runs after the text encoder": "ran so from the text encoder on, which is too large to run there; random numbers "
+    "stood in for what it makes of words",
+}
+"""How far a workflow was tried, and what that means."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +34,7 @@ class Recipe:
     limits: Mapping[str, Any]
     samplers: tuple[str, ...]
     known_limits: tuple[str, ...]
-    checked: str
+    checked: Checked
     features: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
     scales: tuple[int, ...] = ()
@@ -71,9 +78,11 @@ class Recipe:
 
     def _takes(self) -> list[str]:
         """The fields of a request that have an effect; a picture that comes in is brought to the size asked for."""
+        if self.scales:
+            return ["scale"]
         bound = {TAKEN.get(name, name) for name in self.draft.inputs}
         if "image" in bound:
-            bound |= {"scale"} if self.scales else {"width", "height"}
+            bound |= {"width", "height"}
         return [name for name in get_args(manifest.Taken) if name in bound]
 
     def _options(self) -> dict[str, Any]:

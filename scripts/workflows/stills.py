@@ -5,7 +5,7 @@ from typing import Any
 
 from scripts.workflows import files, unets
 from scripts.workflows.drafts import Draft, Link, Node
-from scripts.workflows.recipes import ACCEPTED, RAN, Recipe
+from scripts.workflows.recipes import Recipe
 from scripts.workflows.unets import Family, Loaded, Words
 
 FEATURES = ("negative_prompt", "loras")
@@ -33,7 +33,7 @@ def _recipe(family: Family, ending: str, draft: Draft, **said: Any) -> Recipe:
         "limits": family.limits,
         "samplers": unets.SAMPLERS,
         "features": FEATURES,
-        "checked": RAN if family is unets.SD15 else ACCEPTED,
+        "checked": "whole runs",
         "examples": EXAMPLES,
     }
     said["known_limits"] = (*said["known_limits"], PEOPLE)

@@ -6,7 +6,7 @@ from typing import Any
 from scripts.workflows import files, stills, unets
 from scripts.workflows.drafts import Draft, Link, Node
 from scripts.workflows.files import File
-from scripts.workflows.recipes import ACCEPTED, RAN, Recipe
+from scripts.workflows.recipes import Recipe
 from scripts.workflows.unets import Words
 
 SAMPLERS = ("euler", "heun", "dpmpp_2m", "uni_pc", "ddim", "res_multistep")
@@ -143,7 +143,7 @@ def _flux_recipe(draft: Draft, *, is_dev: bool) -> Recipe:
             "The files as published need 24 GB of memory on the device, or `precision` fp8 and 12 GB.",
             stills.PEOPLE,
         ),
-        checked=ACCEPTED,
+        checked="runs after the text encoder",
         examples=stills.EXAMPLES,
     )
 
@@ -163,7 +163,7 @@ QWEN: Mapping[str, Any] = {
     "limits": {**LIMITS, "max_pixels": 2_760_000},
     "features": ("negative_prompt", "loras"),
     "languages": ("en", "zh"),
-    "checked": ACCEPTED,
+    "checked": "runs after the text encoder",
     "defaults": defaults(1328, 20, 4.0),
 }
 
@@ -264,5 +264,5 @@ def _enlarge() -> Recipe:
             "Textures are made up; letters and faces far from the size it was trained on can warp.",
             stills.PEOPLE,
         ),
-        checked=RAN,
+        checked="whole runs",
     )

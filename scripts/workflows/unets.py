@@ -218,7 +218,7 @@ def words(draft: Draft, clip: Link) -> Words:
 
 
 def canvas(draft: Draft, side: int, *, kind: str = "EmptyLatentImage") -> Link:
-    """An empty latent picture of the request's size. One: each picture of a request has a seed and so a run of its own."""
+    """An empty latent picture of the request's size; one, since each picture has a seed and so a run of its own."""
     node = draft.add("Canvas", kind, width=side, height=side, batch_size=1)
     draft.bind("width", "integer", node, "width")
     draft.bind("height", "integer", node, "height")

@@ -139,9 +139,9 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges, `length` how long
-    videos are. `takes` are the fields of a request that a workflow puts to use; None, all of them. What it does not
-    take is refused, not ignored.
+    understands, a preprocessor makes of photographs or a workflow follows, `scales` how many times an upscaler
+    enlarges, `length` how long videos are. `takes` are the fields of a request that a workflow puts to use; None, all
+    of them. What it does not take is refused, not ignored.
     """
 
     id: Slug

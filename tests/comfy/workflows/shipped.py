@@ -1,9 +1,8 @@
-"""Shipped workflows for tests: the smallest and the largest request of each, and what a server would say of a graph."""
+"""Shipped workflows for tests: the smallest and the largest request of each, and what a real server knows."""
 
 import json
-from collections.abc import Iterator, Mapping
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ from tests.comfy.workflows import given
 from tintype.catalog import manifest
 from tintype.catalog import operations as catalog
 from tintype.catalog.manifest import Manifest
-from tintype.comfy.workflows import graphs, injecting, installed
-from tintype.comfy.workflows.graphs import Graph, Node
+from tintype.comfy.workflows import injecting, installed, node_types
+from tintype.comfy.workflows.graphs import Graph
 from tintype.comfy.workflows.installed import Workflow
+from tintype.comfy.workflows.node_types import NodeTypes
 from tintype.comfy.workflows.schema import ControlSlot, Input
 from tintype.providers.contract import Control, GenerationRequest, Lora, ModelFiles
 
@@ -34,9 +34,14 @@ def workflow(workflow_id: str) -> Workflow:
 
 
 @cache
-def object_info() -> Mapping[str, Any]:
+def object_info() -> dict[str, Any]:
     """What a real server of 0.3.64 said of the classes that shipped workflows use, packages of others included."""
     return json.loads((given.DATA / "object_info_shipped_0.3.64.json").read_text())
+
+
+@cache
+def types() -> NodeTypes:
+    return node_types.read(object_info())
 
 
 def smallest(workflow_id: str) -> GenerationRequest:
@@ -116,47 +121,3 @@ def inject(found: Workflow, request: GenerationRequest) -> Graph:
     names = {key: f"{key}.png" for key in injecting.pictures_of(found, request)}
     run = injecting.runs_of(found, request)[0]
     return injecting.inject(found, request, run, pictures=names, prefix="tintype/r/0")
-
-
-def faults(graph: Graph, info: Mapping[str, Any], *, loras: bool = False) -> Iterator[str]:
-    """What a server with these classes would not take: classes, inputs, links and values. `loras` takes any LoRA."""
-    for node in graph.nodes.values():
-        if node.class_type not in info:
-            yield f"{node.title}: no class {node.class_type}"
-            continue
-        inputs = info[node.class_type]["input"]
-        known = inputs.get("required", {}) | inputs.get("optional", {})
-        yield from (f"{node.title}: no input {name}" for name in node.inputs if name not in known)
-        yield from (
-            f"{node.title}: {name} is missing" for name in inputs.get("required", {}) if name not in node.inputs
-        )
-        for name, value in node.inputs.items():
-            if name in known and not (loras and name == "lora_name"):
-                yield from _value_faults(graph, info, node, name, value, known[name])
-
-
-def _value_faults(
-    graph: Graph, info: Mapping[str, Any], node: Node, name: str, value: object, spec: list[Any]
-) -> Iterator[str]:
-    said = spec[1] if len(spec) > 1 else {}
-    choices = spec[0] if isinstance(spec[0], list) else said.get("options")
-    if (link := graphs.link_in(value)) is not None:
-        source = graph.nodes.get(link[0])
-        given = info[source.class_type]["output"] if source and source.class_type in info else []
-        if link[1] >= len(given) or given[link[1]] != spec[0]:
-            yield f"{node.title}: {name} is linked to something else than a {spec[0]}"
-    elif said.get("image_upload"):
-        return
-    elif choices is not None:
-        names = {PurePosixPath(str(choice)).name for choice in choices} | set(map(str, choices))
-        if str(value) not in names:
-            yield f"{node.title}: {name} is {value!r}"
-    elif spec[0] not in PLAIN:
-        yield f"{node.title}: {name} wants a {spec[0]}"
-    elif not isinstance(value, PLAIN[spec[0]]) or isinstance(value, bool) != (spec[0] == "BOOLEAN"):
-        yield f"{node.title}: {name} is {value!r}, no {spec[0]}"
-    elif isinstance(value, int | float) and not said.get("min", value) <= value <= said.get("max", value):
-        yield f"{node.title}: {name} is {value}"
-
-
-PLAIN: dict[str, tuple[type, ...]] = {"INT": (int,), "FLOAT": (int, float), "STRING": (str,), "BOOLEAN": (bool,)}

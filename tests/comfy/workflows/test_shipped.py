@@ -1,5 +1,7 @@
 """The workflows that ship with Tintype: whole, true to what a real server says of its nodes, and told in words."""
 
+import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -11,8 +13,11 @@ from tests.comfy.workflows import given, shipped
 from tintype.catalog import operations as catalog
 from tintype.catalog import styles
 from tintype.catalog.operations import Catalogue
-from tintype.comfy.workflows import choosing, graphs, schema
-from tintype.safety import identity
+from tintype.comfy.workflows import checking, choosing, forbidden, injecting, model_names, node_types, schema
+from tintype.comfy.workflows.node_types import NodeTypes
+from tintype.generations import companions
+from tintype.generations.schemas import ImageCreate
+from tintype.providers.contract import GenerationRequest
 
 MAKES_VIDEOS = ("text_to_video", "image_to_video")
 every = pytest.mark.parametrize("workflow_id", shipped.IDS)
@@ -69,37 +74,53 @@ def test_the_manifest_says_what_the_bindings_take(workflow_id):
 
 
 @every
+def test_nothing_is_wrong_with_it_on_a_server_that_has_its_nodes_and_models(workflow_id):
+    assert checking.check(shipped.workflow(workflow_id), shipped.types()) == []
+
+
+@every
 @pytest.mark.parametrize("size", ["smallest", "largest"])
 def test_a_real_servers_nodes_take_the_smallest_and_the_largest_request(workflow_id, size, tmp_path):
     request = shipped.smallest(workflow_id) if size == "smallest" else shipped.largest(workflow_id, tmp_path)
+    types = _with_loras(request) if request.loras else shipped.types()
     graph = shipped.inject(shipped.workflow(workflow_id), request)
-    assert list(shipped.faults(graph, shipped.object_info(), loras=size == "largest")) == []
-    values = [value for node in graph.nodes.values() for value in node.inputs.values()]
-    assert choosing.NONE not in values
+    forbidden.refuse_run(shipped.workflow(workflow_id), graph, request)
+    assert checking.check_graph(model_names.resolved(graph, types), types) == []
+    for node in graph.nodes.values():
+        assert set(node.inputs) <= set(types[node.class_type].inputs), f"{node.title} has inputs that nobody reads"
     always = sum(one.name == "adapter_weight" for one in shipped.workflow(workflow_id).bindings.inputs)
     loaders = [node for node in graph.nodes.values() if node.class_type.startswith("LoraLoader")]
     assert len(loaders) == len(request.loras) + always
 
 
-@pytest.mark.parametrize(
-    ("node", "inputs", "said"),
-    [
-        ("1", {"ckpt_name": "sdxl/other.safetensors"}, "Checkpoint: ckpt_name is 'sdxl/other.safetensors'"),
-        ("10", {"seed": -1}, "Sampler: seed is -1"),
-        ("10", {"cfg": "7"}, "Sampler: cfg is '7', no FLOAT"),
-        ("10", {"model": ["1", 2]}, "Sampler: model is linked to something else than a MODEL"),
-        ("10", {"modell": 1}, "Sampler: no input modell"),
-        ("9", {"width": 0}, "Canvas: width is 0"),
-    ],
-)
-def test_a_graph_that_a_server_would_refuse_is_noticed(node, inputs, said):
-    graph = json.loads((shipped.folder("comfy-sdxl") / "workflow.json").read_text())
-    graph[node]["inputs"] |= inputs
-    assert said in list(shipped.faults(graphs.parse(graph), shipped.object_info()))
-    del graph["10"]["inputs"]["steps"]
-    graph["1"]["class_type"] = "Unheard"
-    found = list(shipped.faults(graphs.parse(graph), shipped.object_info()))
-    assert {"Sampler: steps is missing", "Checkpoint: no class Unheard"} <= set(found)
+def _with_loras(request: GenerationRequest) -> NodeTypes:
+    """The real server's nodes, as if the LoRAs of a request lay in its folder."""
+    said = copy.deepcopy(shipped.object_info())
+    for name in ("LoraLoader", "LoraLoaderModelOnly"):
+        said[name]["input"]["required"]["lora_name"][0] += [injecting.file_of(lora.model) for lora in request.loras]
+    return node_types.read(said)
+
+
+@every
+@pytest.mark.parametrize("what", ["a class", "a model", "an input"])
+def test_what_a_server_lacks_is_named_before_anything_is_queued(workflow_id, what):
+    found, said = shipped.workflow(workflow_id), copy.deepcopy(shipped.object_info())
+    model = found.bindings.requires.models[0].name
+    gone = next(node for node in found.graph.nodes.values() if node.class_type != "SaveImage")
+    if what == "a class":
+        del said[gone.class_type]
+    elif what == "a model":
+        said = json.loads(json.dumps(said).replace(json.dumps(model), '"another.safetensors"'))
+    else:
+        said[gone.class_type]["input"]["required"]["wheel"] = ["WHEEL"]
+    problems = checking.check(found, node_types.read(said))
+    named = {"a class": gone.class_type, "a model": model, "an input": "wheel"}[what]
+    assert any(named in problem.message for problem in problems)
+
+
+@every
+def test_nothing_in_it_is_forbidden(workflow_id):
+    forbidden.refuse_workflow(shipped.workflow(workflow_id))
 
 
 @every
@@ -152,13 +173,6 @@ def test_packages_are_those_that_the_server_loaded_the_nodes_from():
         assert pages.package_of(kind) == (pages.CORE if own else module.removeprefix("custom_nodes."))
 
 
-@every
-def test_nothing_in_them_is_made_to_transfer_identity(workflow_id):
-    found = shipped.workflow(workflow_id)
-    names = [text for node in found.graph.nodes.values() for text in (node.class_type, node.title)]
-    identity.refuse_identity_transfer([*names, *(model.name for model in found.bindings.requires.models)])
-
-
 def test_they_are_models_where_comfyui_is_set_up_and_nowhere_else(tmp_path, monkeypatch):
     monkeypatch.delenv("COMFYUI_URL", raising=False)
     assert set(Catalogue(tmp_path).models()) == {"sketch"}
@@ -185,7 +199,7 @@ def test_a_style_chooses_words_checkpoint_and_sampling_of_the_family(style_id, w
     request = given.request(options=options, sampler=defaults.sampler, steps=defaults.steps)
     everything = {file.name for file in files.OF_STYLES} | {files.SD15.name, files.SDXL.name}
     drawn = shipped.inject(found, choosing.choose(found, request, lambda folder: everything))
-    assert list(shipped.faults(drawn, shipped.object_info())) == []
+    assert checking.check_graph(drawn, shipped.types()) == []
     assert drawn.find("Checkpoint").inputs["ckpt_name"] == options["checkpoint"].split(" | ")[0]
 
 
@@ -221,6 +235,29 @@ def test_each_control_alone_and_all_together_leave_only_their_own_nodes(tmp_path
         assert sum(node.class_type == "LoadImage" for node in alone.nodes.values()) == 1
     together = shipped.inject(found, whole)
     assert sum(node.class_type == "ControlNetApplyAdvanced" for node in together.nodes.values()) == 3
+
+
+def test_a_drawing_is_used_as_it_is_and_needs_no_package_that_would_make_one():
+    found = shipped.workflow("comfy-sdxl-pose")
+    control = shipped.smallest("comfy-sdxl-pose").controls[0]
+    for is_ready in (True, False):
+        graph = shipped.inject(found, given.request(controls=(dataclasses.replace(control, is_ready=is_ready),)))
+        packages = {pages.package_of(node.class_type) for node in graph.nodes.values()}
+        assert packages == ({pages.CORE} if is_ready else {pages.CORE, "comfyui_controlnet_aux"})
+        assert checking.check_graph(graph, shipped.types()) == []
+
+
+def test_a_workflow_with_a_controlnet_of_its_own_takes_controls_where_none_is_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:8188")
+    models = Catalogue(tmp_path).models()
+    asked = {"type": "pose", "image": "0" * 8 + "-0000" * 3 + "-" + "0" * 12}
+    request = ImageCreate.model_validate({"prompt": "a dancer", "controls": [asked]})
+    said = models["comfy-sd15-pose"].manifest
+    assert list(companions.problems(request, said, models)) == []
+    places = {("body", "controls", 0, "image"): "a picture"}
+    assert companions.chosen(request, said, models, places)["controls"][0]["model"] == "comfy-sd15-pose"
+    first = next(companions.problems(request, models["comfy-sd15-canny"].manifest, models))
+    assert "no ControlNet for 'pose'" in first.msg
 
 
 def test_the_shipped_folder_is_part_of_the_package():

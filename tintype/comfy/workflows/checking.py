@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tintype import errors
-from tintype.comfy.workflows import graphs, model_names
+from tintype.comfy.workflows import choosing, graphs, model_names
 from tintype.comfy.workflows.graphs import Graph, Node
 from tintype.comfy.workflows.installed import Workflow
 from tintype.comfy.workflows.node_types import ANY, CHOICE, InputType, NodeTypes
@@ -70,9 +70,9 @@ def check_graph(graph: Graph, types: NodeTypes, *, given: Collection[tuple[str, 
 
 
 def _written(workflow: Workflow) -> set[tuple[str, str]]:
-    """The inputs that get pictures: what stands there now is only what the author had."""
-    pictures = ("picture", "mask", "controls")
-    found = [given for given in workflow.bindings.inputs if given.type in pictures]
+    """The inputs that get pictures and LoRAs, or whose nodes are taken out: what stands there now is never used."""
+    always = ("picture", "mask", "controls", "loras")
+    found = [one for one in workflow.bindings.inputs if one.type in always or one.default == choosing.NONE]
     return {(workflow.graph.find(one.node).id, one.input) for given in found for one in given.targets}
 
 

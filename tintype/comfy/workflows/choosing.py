@@ -1,9 +1,9 @@
 """Which of several models a request takes: names with `|` between stand for the first that the server has."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import PurePosixPath
 
+from tintype.comfy.workflows import model_names
 from tintype.comfy.workflows.installed import Workflow
 from tintype.comfy.workflows.schema import Input
 from tintype.providers.contract import GenerationRequest
@@ -30,14 +30,6 @@ def choose(
 
 def _first(given: Input, value: str, listed: Callable[[str], Collection[str]]) -> str:
     names = [name.strip() for name in value.split(OR)]
-    files = listed(given.folder or "")
-    return next((name for name in names if name == NONE or any(_matches(name, files))), names[0])
-
-
-def _matches(name: str, files: Collection[str]) -> Iterator[str]:
-    """The files that a name may stand for: itself, else those of its base name, wherever in the folder they lie."""
-    if name in files:
-        yield name
-        return
-    base = PurePosixPath(name.replace("\\", "/")).name
-    yield from (file for file in files if PurePosixPath(file.replace("\\", "/")).name == base)
+    files = list(listed(given.folder or ""))
+    there = (name for name in names if name == NONE or model_names.resolve(name, files) is not None)
+    return next(there, names[0])

@@ -188,6 +188,7 @@ def _with_controls(
             unused += [*slot.without, slot.image.node]
             continue
         placed += 1
+        unused += slot.drawn_by if control.is_ready else ()
         graph = _written(graph, [slot.image], names[key])
         for target, value in ((slot.strength, control.strength), (slot.start, control.start), (slot.end, control.end)):
             if target is not None:

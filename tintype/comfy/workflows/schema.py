@@ -90,6 +90,9 @@ class ControlSlot(Value):
     start: Target | None = None
     end: Target | None = None
     without: tuple[NodeName, ...] = Field(default=(), description="Nodes taken out where no such picture comes.")
+    drawn_by: tuple[NodeName, ...] = Field(
+        default=(), description="Nodes that draw it from a photograph, taken out where it is a drawing already."
+    )
 
     @property
     def targets(self) -> tuple[Target, ...]:
