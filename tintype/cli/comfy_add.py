@@ -10,6 +10,7 @@ from rich.table import Table
 
 from tintype import errors, settings
 from tintype.catalog import manifest
+from tintype.catalog import operations as catalog
 from tintype.cli import comfy_nodes
 from tintype.cli.terminal import err, out, say_plainly
 from tintype.comfy.workflows import adding, graphs, proposing, schema
@@ -85,7 +86,8 @@ def install(proposal: Proposal, answers: Answers, types: dict[str, NodeType] | N
     """
     addition = adding.prepare(proposal, answers, types)
     manifest.parse(addition.manifest, where=answers.id)
-    return adding.write(addition, settings.home() / "models")
+    home = settings.home()
+    return adding.write(addition, home / "models", taken=catalog.installed(home))
 
 
 def _graph_in(file: Path) -> Graph:

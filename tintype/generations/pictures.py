@@ -53,11 +53,6 @@ class Picture:
 
 def named(request: Request, catalogue: Catalogue) -> Iterator[Named]:
     """Every picture that the request names, those in the options of the model it names included."""
-    model = catalogue.models().get(request.model) if request.model is not None else None
-    for name in picture_options(model.manifest) if model is not None else ():
-        text = request.options.get(name)
-        if isinstance(text, str) and IS_PICTURE.match(text):
-            yield Named(place=("body", "options", name), role="reference", text=text)
     if isinstance(request, VideoCreate):
         for name, role in VIDEO_ROLES.items():
             if (text := getattr(request, name)) is not None:
@@ -74,6 +69,11 @@ def named(request: Request, catalogue: Catalogue) -> Iterator[Named]:
             yield Named(place=("body", "controls", index, "image"), role="control", text=control.image)
         if request.style_image is not None:
             yield Named(place=("body", "style_image"), role="style", text=request.style_image)
+    model = catalogue.models().get(request.model) if request.model is not None else None
+    for name in picture_options(model.manifest) if model is not None else ():
+        text = request.options.get(name)
+        if isinstance(text, str) and IS_PICTURE.match(text):
+            yield Named(place=("body", "options", name), role="reference", text=text)
 
 
 def picture_options(manifest: Manifest) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import uuid
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tintype import errors
 from tintype.api import problems
-from tintype.api.context import CurrentActor, Parts
+from tintype.api.context import Context, CurrentActor, Parts
 from tintype.api.routes import models
 from tintype.api.writes import write
 from tintype.catalog import manifest
@@ -93,7 +92,7 @@ async def add_workflow(
 
     async def work(session: WriteSession) -> models.ModelRead:
         row = await media.get(session, actor, media_id)
-        return models.read(await asyncio.to_thread(_add, row, body, context.home))
+        return models.read(await asyncio.to_thread(_add, row, body, context))
 
     return await write(request, context, actor, work, status=201)
 
@@ -126,7 +125,7 @@ def _offered(row: Media) -> WorkflowRead:
     return WorkflowRead(workflow=proposal.graph.as_prompt(), inputs=inputs, problem=problem)
 
 
-def _add(row: Media, body: WorkflowCreate, home: Path) -> Model:
+def _add(row: Media, body: WorkflowCreate, context: Context) -> Model:
     proposal = _proposal(row)
     answers = Answers(
         id=body.id or adding.slug_of(body.name),
@@ -135,7 +134,8 @@ def _add(row: Media, body: WorkflowCreate, home: Path) -> Model:
     )
     addition = adding.prepare(proposal, answers)
     try:
-        said = manifest.parse(addition.manifest, where=answers.id)
+        manifest.parse(addition.manifest, where=answers.id)
     except manifest.ManifestError as error:
         raise adding.AnswerInvalidError(error.detail) from error
-    return Model(manifest=said, folder=adding.write(addition, home / "models"))
+    adding.write(addition, context.home / "models", taken=context.catalogue.models())
+    return context.catalogue.get(addition.workflow.id)  # which looks again, so that it is listed from now on

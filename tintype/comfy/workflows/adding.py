@@ -145,14 +145,16 @@ def _bindings(proposal: Proposal, kept: list[Input]) -> Bindings:
     )
 
 
-def write(addition: Addition, models: Path) -> Path:
-    """Put a workflow into the folder of models, whole or not at all; its folder.
+def write(addition: Addition, models: Path, *, taken: Collection[str] = ()) -> Path:
+    """Put a workflow into the folder of models, whole or not at all; its folder. `taken` are ids of installed models.
 
     Raises:
         WorkflowThereError: a model with this id is there.
     """
     folder = models / addition.workflow.id
     models.mkdir(parents=True, exist_ok=True)
+    if addition.workflow.id in taken:
+        raise WorkflowThereError(f"a model {addition.workflow.id!r} is installed already; choose another id")
     if folder.exists():
         raise WorkflowThereError(f"{folder} is there already; choose another id, or remove that one first")
     beside = Path(tempfile.mkdtemp(prefix=".adding-", dir=models))

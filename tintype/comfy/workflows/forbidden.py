@@ -27,6 +27,15 @@ class WorkflowForbiddenError(errors.InvalidRequestError):
     code = "workflow_forbidden"
 
 
+def refuse_names(graph: Graph) -> None:
+    """Let a graph through, unless a part of it is called as parts that transfer identity are; used or not.
+
+    Raises:
+        identity.IdentityTransferError: it names which.
+    """
+    identity.refuse_identity_transfer(_names(graph), field="workflow")
+
+
 def refuse_workflow(workflow: Workflow) -> None:
     """Let a workflow in, unless something in it is not used here.
 
@@ -52,7 +61,7 @@ def refuse_run(workflow: Workflow, graph: Graph, request: GenerationRequest) -> 
 
 
 def _refuse(workflow: Workflow, graph: Graph, screened: frozenset[str]) -> None:
-    identity.refuse_identity_transfer(_names(graph), field="workflow")
+    refuse_names(graph)
     loaded = {
         (workflow.graph.find(target.node).id, target.input)
         for given in workflow.bindings.inputs

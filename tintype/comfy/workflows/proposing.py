@@ -64,8 +64,10 @@ def propose(graph: Graph, types: NodeTypes | None = None) -> Proposal:
     """What a workflow offers; choices and limits come from a server's nodes where `types` has them.
 
     Raises:
+        identity.IdentityTransferError: a part of it is made to put a person's face onto another picture.
         graphs.GraphError: nothing in it saves a picture or a video.
     """
+    forbidden.refuse_names(graph)
     outputs = tuple(Output(node=_called(graph, node), kind=kind) for node, kind in saving.savers(graph, types))
     if not outputs:
         raise graphs.GraphError(
