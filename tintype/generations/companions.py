@@ -53,14 +53,11 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
 
 
 def _workflow_control_problems(request: ImageCreate, index: int, manifest: Manifest) -> Iterator[FieldError]:
-    """What a workflow, which has one place for each type of control and draws for it, does not do."""
+    """What a workflow, which has one place for each type of control, has no place for."""
     control = request.controls[index]
     if control.type in [before.type for before in request.controls[:index]]:
         said = f"{manifest.id!r} takes one picture of each type; leave the others out"
         yield FieldError(loc=("body", "controls", index, "type"), msg=said)
-    if control.is_ready:
-        said = f"{manifest.id!r} makes the drawing itself; send the photograph, and leave this out"
-        yield FieldError(loc=("body", "controls", index, "is_ready"), msg=said)
 
 
 def upscaler_problems(name: str, place: Place, manifest: Manifest, models: Models) -> Iterator[FieldError]:
