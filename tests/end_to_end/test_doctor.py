@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import json
 import re
 import shutil
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests import certificates
+from tests.comfy import studios
 from tests.db.servers import as_root
 from tests.end_to_end.commands import COMMAND, environment, interrupt, up
-from tests.processes import PLUGINS, free_port
+from tests.processes import PLUGINS, RunningStudio, free_port
 from tests.standins.comfyui import server
 from tintype.db import privileges
 from tintype.media.provenance import credentials, own_certificate
@@ -105,12 +107,17 @@ def test_looking_for_detectors_imports_no_torch_where_none_is_installed(home: Pa
 
 
 async def test_doctor_shows_comfyui_servers_what_they_lack_and_which_of_them_is_away(home: Path, tmp_path: Path):
+    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    bindings = {"inputs": studios.SAMPLED, "outputs": [{"node": "9"}]}
+    studios.add_workflow(RunningStudio(home=home, url=""), "lacking", graph, bindings, tasks=["text_to_image"])
     async with server.running(tmp_path) as comfyui:
         away = f"http://127.0.0.1:{free_port()}"
         found = await asyncio.to_thread(doctor, home, COMFYUI_URL=f"{comfyui.url},{away}", COLUMNS="2000")
     assert found.returncode == 1
     assert f" at {comfyui.url} (ComfyUI 0.3.64, " in found.stdout
     assert "GB free); any family" in found.stdout
+    assert "wrong  provider comfyui, workflow lacking: " in found.stdout
+    assert "of the workflows that ship lack nodes or models" in found.stdout
     assert f"wrong  provider comfyui, {away}: ComfyUI at {away} cannot be reached" in found.stdout
 
 

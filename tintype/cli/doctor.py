@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -18,9 +18,10 @@ from tintype.db import session as db
 from tintype.db.base import now
 from tintype.media.provenance import credentials, gate, visible
 from tintype.providers import registry
-from tintype.providers.contract import Capability, Provider
+from tintype.providers.contract import Capability, ModelFiles, Provider
 from tintype.safety import registry as detectors
 from tintype.worker import registry as workers
+from tintype.worker import requests
 from tintype.worker.tables import Worker
 
 LEAST_FREE_BYTES = 1 << 30
@@ -195,9 +196,10 @@ def _providers() -> Iterator[Finding]:
     loaded = registry.load()
     for name, why in loaded.broken.items():
         yield Finding(part=f"provider {name}", is_well=False, detail=why, mend="update or uninstall the package")
+    models = catalog.installed(settings.home()).values()
     for name, provider in loaded.ready.items():
-        capability = _complete_capabilities(provider)
-        asyncio.run(provider.close())
+        served = [requests.files_of(model) for model in models if model.manifest.provider == name]
+        capability = asyncio.run(_looked_into(provider, served))
         part = f"provider {name}"
         if capability.families:
             families = ", ".join(capability.families).replace("*", "any family")
@@ -209,10 +211,21 @@ def _providers() -> Iterator[Finding]:
             yield Finding(part=f"{part}, {broken}", is_well=False, detail=why)
 
 
-def _complete_capabilities(provider: Provider) -> Capability:
+async def _looked_into(provider: Provider, models: Sequence[ModelFiles]) -> Capability:
+    """What a provider can do once it knows, also with its models where none of them needs loading; it is closed."""
+    capability = await _complete_capabilities(provider)
+    if capability.families and capability.loaded is None:
+        for model in models:
+            await provider.prepare(model)
+        capability = await _complete_capabilities(provider)
+    await provider.close()
+    return capability
+
+
+async def _complete_capabilities(provider: Provider) -> Capability:
     deadline = time.monotonic() + PROVIDER_S
-    while not (capability := provider.capabilities()).is_complete and time.monotonic() < deadline:
-        time.sleep(0.1)
+    while not (capability := provider.capabilities()).is_complete and time.monotonic() < deadline:  # noqa: ASYNC110
+        await asyncio.sleep(0.1)
     return capability
 
 

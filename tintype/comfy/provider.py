@@ -90,7 +90,7 @@ class ComfyProvider:
             families=("*",),
             concurrency=self._concurrency,
             devices=tuple(device for one in seen for device in one.devices),
-            is_complete=bool(seen),
+            is_complete=self._watch.has_looked,
             problem=" ".join(faults.values()) if is_down else None,
             notes=self._watch.notes,
             broken={} if is_down else {**faults, **self._watch.broken_workflows},

@@ -51,12 +51,18 @@ class Watch:
         self._shelf = shelf
         self._types = Types()
         self._folders: set[Path] = set()
+        self._looked_for: set[Path] | None = None
         self._freed_at: dict[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Event()
         self._is_stopping = False
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="comfy-watch", daemon=True)
         self._thread.start()
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether all servers were looked at, and for all workflows that are minded, whatever came of it."""
+        return self._looked_for is not None and self._folders <= self._looked_for
 
     def mind(self, folder: Path) -> None:
         """Find out, from now on, what the workflow in this folder lacks."""
@@ -89,6 +95,11 @@ class Watch:
             await servers.close()
 
     async def _look(self, servers: Servers) -> None:
+        folders = self._folders
+        await self._look_at_all(servers, folders)
+        self._looked_for = folders
+
+    async def _look_at_all(self, servers: Servers, folders: set[Path]) -> None:
         found = await servers.health()
         for one in found:
             self._tell_changes(one)
@@ -98,7 +109,7 @@ class Watch:
         for server, health in zip(well, [one for one in found if one.problem is None], strict=True):
             try:
                 self._note_output_folder(server.url, await server.stats())
-                if self._folders:
+                if folders:
                     inventories[server.url] = await servers.inventory(server, most_age_s=INVENTORY_S)
                 if health.remaining == 0 and self._is_idle(server.url):
                     await server.free()
