@@ -152,6 +152,7 @@ def settings_of(claim: Claim, output: Output | VideoOutput) -> GenerationSetting
         style=claim.style,
         tool="Tintype",
         tool_version=__version__,
+        graph=output.graph,
     )
 
 
