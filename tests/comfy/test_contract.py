@@ -158,6 +158,8 @@ async def test_a_waiting_prompt_leaves_the_queue_when_cancelled_and_the_running_
     for ticket, graph in ((running, long), (waiting, graphs.flat(prefix=new_prefix()))):
         await comfyui.submit(graph, prompt_id=ticket.prompt_id, client_id=ticket.client_id)
     try:
+        while await cancelling.locate(comfyui, running.prompt_id) != "running":
+            await asyncio.sleep(0.01)
         assert (await comfyui.queue()).waiting == (waiting.prompt_id,)
         assert await cancelling.cancel(comfyui, waiting.prompt_id) == "waiting"
         assert await cancelling.locate(comfyui, waiting.prompt_id) == "unknown"

@@ -30,7 +30,7 @@ Kind = Literal[
     "translator",
     "workflow",
 ]
-Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references", "last_image"]
+Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "last_image", "references"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
 Taken = Literal[
     "prompt", "width", "height", "seed", "num_inference_steps", "guidance_scale", "strength", "scale", "seconds", "fps"

@@ -8,7 +8,7 @@ import typer
 
 from tintype import settings
 from tintype.cli.stopping import Stopping
-from tintype.cli.terminal import say, say_error
+from tintype.cli.terminal import say, say_plainly
 from tintype.comfy import supervising
 from tintype.comfy.supervising import Supervisor
 
@@ -30,7 +30,7 @@ def up(
         installation,
         port=supervising.free_port(port),
         arguments=[*_own_models(), *(["--cpu"] if cpu else []), *(arguments or ())],
-        tell=say_error,
+        tell=say_plainly,
         pass_on=_pass_on,
     )
     try:

@@ -44,10 +44,8 @@ async def cancel(server: Server, prompt_id: str) -> Place:
                 f"The prompt still runs {server.timeouts.cancel_s:g} s after ComfyUI was asked to end it; it ends "
                 "after the node that computes now, or restart ComfyUI."
             )
-        if place == "waiting":
-            await server.withdraw(prompt_id)
-        else:
-            await server.interrupt(prompt_id)
+        if not await server.end(prompt_id):
+            await (server.withdraw if place == "waiting" else server.interrupt)(prompt_id)
         place = await locate(server, prompt_id)
         if place == "running":
             await asyncio.sleep(pause_s)

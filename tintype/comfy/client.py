@@ -102,6 +102,7 @@ class Server:
         self._address = httpx.URL(url.rstrip("/") + "/")
         self.output_folder = output_folder
         self.uploads: dict[str, str] = {}
+        self._has_jobs = True  # until it says otherwise
         limits = httpx.Timeout(self.timeouts.answer_s, connect=self.timeouts.connect_s)
         headers = {"Accept-Encoding": "identity", "User-Agent": "tintype"}
         self._http = httpx.AsyncClient(base_url=self._address, timeout=limits, headers=headers, trust_env=False)
@@ -197,6 +198,19 @@ class Server:
             raise refusals.refusal(accepted, graph)
         if accepted.get("prompt_id") != prompt_id:
             raise WorkflowRefusedError("ComfyUI gave the prompt another id than was asked for; update ComfyUI.")
+
+    async def end(self, prompt_id: str) -> bool:
+        """Ask the server to end a prompt, waiting or running; False if it is too old to have a route for that.
+
+        Unlike `interrupt` this cannot hit the next prompt where this one ends at the same moment.
+        """
+        if not self._has_jobs:
+            return False
+        answer = await self.ask("POST", f"api/jobs/{prompt_id}/cancel")
+        self._has_jobs = answer.status_code not in (404, 405)
+        if self._has_jobs:
+            self.settle(answer)
+        return self._has_jobs
 
     async def interrupt(self, prompt_id: str) -> None:
         """Break a prompt off if it is what runs; nothing happens else."""

@@ -127,6 +127,7 @@ async def _size(server: Server, file: File) -> int:
 
 
 async def _fetch(server: Server, file: File, most_bytes: int) -> bytes:
+    """All bytes the server announces; httpx counts them and calls fewer a broken connection."""
     arrived, size = bytearray(), -1
     try:
         async with server.stream("view", _query(file)) as answer:
@@ -142,16 +143,12 @@ async def _fetch(server: Server, file: File, most_bytes: int) -> bytes:
                 if len(arrived) > most_bytes:
                     raise ResultTooLargeError(f"{file.name!r} has more than {most_bytes:,} bytes, the most taken.")
     except (UnreachableError, TooSlowError) as error:
-        if not arrived:
+        if size < 0:
             raise
-        raise _incomplete(file, len(arrived), size) from error
-    if size not in (-1, len(arrived)):
-        raise _incomplete(file, len(arrived), size)
+        raise ResultIncompleteError(
+            f"{len(arrived):,} of {size:,} bytes of {file.name!r} arrived before the connection broke; try again."
+        ) from error
     return bytes(arrived)
-
-
-def _incomplete(file: File, arrived: int, size: int) -> ResultIncompleteError:
-    return ResultIncompleteError(f"{arrived:,} of {size:,} bytes of {file.name!r} arrived; try again.")
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:

@@ -26,13 +26,6 @@ class Status:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
-    """What the server can do; the answer to the first message of a connection."""
-
-    has_described_previews: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class Started:
     """A prompt left the queue and runs."""
 
@@ -89,7 +82,8 @@ class Ended:
 class PreviewFrame:
     """A picture as it is so far, or, as PNG, one that a node sends instead of storing it.
 
-    Node and prompt are unknown where the server is of the old kind.
+    Node and prompt are unknown where a server does not describe previews, and in those of prompts without a client id,
+    which go to everybody.
     """
 
     media_type: str
@@ -105,7 +99,7 @@ class Unknown:
     kind: str
 
 
-Message = Status | Features | Started | Cached | Executing | Advanced | Executed | Ended | PreviewFrame | Unknown
+Message = Status | Started | Cached | Executing | Advanced | Executed | Ended | PreviewFrame | Unknown
 
 
 def parse(frame: str | bytes) -> Message:
@@ -124,8 +118,6 @@ def _parse_text(frame: str) -> Message:  # noqa: PLR0911  one line a kind
             sid = data.get("sid")
             remaining = int(data["status"]["exec_info"]["queue_remaining"])
             return Status(remaining=remaining, client_id=None if sid is None else str(sid))
-        case "feature_flags":
-            return Features(has_described_previews=data.get("supports_preview_metadata") is True)
         case "execution_start":
             return Started(prompt_id=str(data["prompt_id"]))
         case "execution_cached":

@@ -20,7 +20,7 @@ from tintype.comfy.messages import PreviewFrame
 from tintype.comfy.pictures import ResultUnreadableError
 from tintype.comfy.preparing import Draft
 from tintype.comfy.progressing import Course
-from tintype.comfy.runs import Done, Event, Step, Ticket
+from tintype.comfy.runs import Done, Event, Step
 from tintype.comfy.servers import Servers
 from tintype.comfy.workflows.graphs import Graph
 from tintype.providers.contract import Checkpoint, Output, Preview, Progress, VideoOutput
@@ -72,25 +72,41 @@ class Performance:
                     async for item in items:
                         yield item
             return
-        async with aclosing(self._follow(self.servers.at(job.server), job, is_new=False)) as items:
+        async with aclosing(self._follow(self.servers.at(job.server), job)) as items:
             async for item in items:
                 yield item
 
     async def _send(self, server: Server) -> AsyncGenerator[Item]:
+        """A new job: connected while its token is stored, and sent once it is."""
         job = Job.new(server.url, runs=len(self.draft.runs))
-        yield Checkpoint(token=job.token)
-        async with aclosing(self._follow(server, job, is_new=True)) as items:
-            async for item in items:
-                yield item
+        graphs = await self._graphs(server, job)
+        is_stored = asyncio.Event()
+        pumps = [
+            runs.perform(server, ticket, graph.as_prompt(), extra_data=PREVIEWS, may_begin=is_stored)
+            for ticket, graph in zip(job.tickets(), graphs, strict=True)
+        ]
+        async with _pumped(pumps, since=self.handed_on) as arrived:
+            yield Checkpoint(token=job.token)
+            self.server, self.job = server, job
+            is_stored.set()
+            async with aclosing(self._watched(arrived, graphs)) as items:
+                async for item in items:
+                    yield item
 
-    async def _follow(self, server: Server, job: Job, *, is_new: bool) -> AsyncGenerator[Item]:
+    async def _follow(self, server: Server, job: Job) -> AsyncGenerator[Item]:
+        """A job that was sent before, maybe by another process."""
         self.server, self.job = server, job
         graphs = await self._graphs(server, job)
+        async with _pumped([runs.follow(server, ticket) for ticket in job.tickets()], since=self.handed_on) as arrived:
+            async with aclosing(self._watched(arrived, graphs)) as items:
+                async for item in items:
+                    yield item
+
+    async def _watched(self, arrived: Arrived, graphs: list[Graph]) -> AsyncGenerator[Item]:
         try:
-            async with _pumped(server, job, graphs if is_new else None, since=self.handed_on) as arrived:
-                async with aclosing(self._items(arrived, graphs)) as items:
-                    async for item in items:
-                        yield item
+            async with aclosing(self._items(arrived, graphs)) as items:
+                async for item in items:
+                    yield item
         except ComfyError as error:
             await self._give_up(error)
             raise
@@ -107,7 +123,7 @@ class Performance:
                 case Step():
                     said = course.advance(run, event)
                 case PreviewFrame():
-                    said = await self._preview(run, event)
+                    said = None if course.is_at_last(run) else await self._preview(run, event)
                 case Done():
                     said = course.end(run)
                     over[run] = event
@@ -164,14 +180,10 @@ class Performance:
 
 
 @asynccontextmanager
-async def _pumped(server: Server, job: Job, graphs: list[Graph] | None, *, since: int) -> AsyncGenerator[Arrived]:
-    """What happens in all runs from `since` on, which are sent first where `graphs` are given."""
+async def _pumped(events: list[AsyncGenerator[Event]], *, since: int) -> AsyncGenerator[Arrived]:
+    """What happens in all runs from `since` on, as it happens."""
     arrived: Arrived = asyncio.Queue()
-    tasks = [
-        asyncio.create_task(_pump(server, run, ticket, graphs[run] if graphs is not None else None, arrived))
-        for run, ticket in enumerate(job.tickets())
-        if run >= since
-    ]
+    tasks = [asyncio.create_task(_pump(run, of_run, arrived)) for run, of_run in enumerate(events) if run >= since]
     try:
         yield arrived
     finally:
@@ -180,12 +192,7 @@ async def _pumped(server: Server, job: Job, graphs: list[Graph] | None, *, since
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(server: Server, run: int, ticket: Ticket, graph: Graph | None, arrived: Arrived) -> None:
-    events = (
-        runs.follow(server, ticket)
-        if graph is None
-        else runs.perform(server, ticket, graph.as_prompt(), extra_data=PREVIEWS)
-    )
+async def _pump(run: int, events: AsyncGenerator[Event], arrived: Arrived) -> None:
     try:
         async with aclosing(events):
             async for event in events:

@@ -40,6 +40,10 @@ class Course:
         self._ended.add(run)
         return self._news()
 
+    def is_at_last(self, run: int) -> bool:
+        """Whether a run is at its last step: what it looks like then is the picture, which is about to come."""
+        return sum(done for (which, _), done in self._done.items() if which == run) >= sum(self._most.values()) - 1
+
     def _news(self) -> Progress | None:
         each = sum(self._most.values())
         if each == 0:

@@ -45,6 +45,9 @@ TASKS: tuple[Task, ...] = (
 SENDS_AT_MOST = 4
 """How often a job is sent again whose server forgot it, before that counts as a failure."""
 
+ABSENCE_S, ABSENCE_BESIDE_OTHERS_S = 60.0, 10.0
+"""How long a job waits for its server to come back, alone or where others could do it: until then nothing is lost."""
+
 CLEANING_S = 5.0
 NO_SERVER = "no server is set up; COMFYUI_URL names one, e.g. http://127.0.0.1:8188"
 
@@ -61,7 +64,8 @@ class ComfyProvider:
 
     def __init__(self, comfy: settings.Comfy) -> None:
         self._concurrency = comfy.concurrency * len(comfy.urls)
-        self._timeouts = Timeouts(answer_s=comfy.answer_s)
+        absence_s = ABSENCE_S if len(comfy.urls) == 1 else ABSENCE_BESIDE_OTHERS_S
+        self._timeouts = Timeouts(answer_s=comfy.answer_s, absence_s=absence_s)
         self._urls = comfy.urls
         self._shelf = Shelf()
         self._types = Types()

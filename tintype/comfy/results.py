@@ -75,7 +75,9 @@ async def fetch(server: Server, result: Result, *, index: int, seed: int, graph:
     if result.is_video:
         kind = _video_type(result.file)
         data = await files.read(server, result.file, most_bytes=MOST_VIDEO_BYTES)
-        return VideoOutput(index=index, seed=seed, video=VideoFile(data=data, content_type=kind))
+        return VideoOutput(
+            index=index, seed=seed, video=VideoFile(data=data, content_type=kind), graph=graph.as_prompt()
+        )
     data = await files.read(server, result.file, most_bytes=MOST_PICTURE_BYTES)
     colours, alpha = await asyncio.to_thread(pictures.decode, data, result.file.name)
     if alpha is not None and not result.is_cutout:

@@ -4,6 +4,7 @@ Events say how far it is; only the history says how it ended. It is asked when t
 when nothing was said of the prompt for a while, and again and again while there is no connection.
 """
 
+import asyncio
 import contextlib
 import functools
 import time
@@ -29,6 +30,9 @@ from tintype.comfy.sockets import Listener
 
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.005, 0.25
 """The pauses between questions for a prompt that ought to be in the history: each twice the one before."""
+
+REST_S = 1.0
+"""How long the last events may take to arrive when the history told of the end before they did."""
 
 AWAY = (UnreachableError, TooSlowError, BrokenServerError)
 
@@ -89,10 +93,16 @@ def book(server: Server) -> Ticket:
 
 
 def perform(
-    server: Server, ticket: Ticket, graph: Graph, *, extra_data: Mapping[str, Any] | None = None
+    server: Server,
+    ticket: Ticket,
+    graph: Graph,
+    *,
+    extra_data: Mapping[str, Any] | None = None,
+    may_begin: asyncio.Event | None = None,
 ) -> AsyncGenerator[Event]:
     """Submit a workflow under a ticket and follow it to its end, the last event being `Done`.
 
+    Given `may_begin`, it only connects until that is set.
     Closing the iterator ends nothing on the server: `cancelling.cancel` does.
 
     Raises:
@@ -100,7 +110,7 @@ def perform(
         PromptForgottenError, NodeFailedError, OutOfMemoryError, PromptInterruptedError: how it ended.
         ComfyError: the server is away for longer than `absence_s`, or is no ComfyUI.
     """
-    return _run(server, ticket, functools.partial(_submit, server, ticket, graph, extra_data))
+    return _run(server, ticket, functools.partial(_submit, server, ticket, graph, extra_data, may_begin))
 
 
 def follow(server: Server, ticket: Ticket) -> AsyncGenerator[Event]:
@@ -122,7 +132,15 @@ async def _run(
                 yield event
 
 
-async def _submit(server: Server, ticket: Ticket, graph: Graph, extra_data: Mapping[str, Any] | None) -> None:
+async def _submit(
+    server: Server,
+    ticket: Ticket,
+    graph: Graph,
+    extra_data: Mapping[str, Any] | None,
+    may_begin: asyncio.Event | None,
+) -> None:
+    if may_begin is not None:
+        await may_begin.wait()
     try:
         await server.submit(graph, prompt_id=ticket.prompt_id, client_id=ticket.client_id, extra_data=extra_data)
     except WorkflowRefusedError:
@@ -177,12 +195,12 @@ class _Watch:
             case Executing(prompt_id=None) if message.node is not None:
                 pass  # so a server greets who comes back in the middle of their own prompt
             case Executing() | Advanced() | Started() | Ended() if message.prompt_id == ours:
-                pass
+                pass  # `Ended` comes a few milliseconds before the history has it
             case _:
                 return None
         self.heard_at = time.monotonic()
-        self.is_over = isinstance(message, Ended) or (isinstance(message, Executing) and message.node is None)
-        self.is_running = not self.is_over
+        self.is_over = isinstance(message, Executing) and message.node is None
+        self.is_running = not self.is_over and not isinstance(message, Ended)
         match message:
             case Advanced():
                 return Step(node=message.node, step=message.step, steps=message.steps)
@@ -204,8 +222,20 @@ async def _events(watch: _Watch) -> AsyncGenerator[Event]:
         if watch.is_over or has_changed or watch.wait_s() == 0.0 or watch.away_since or watch.unknown_since:
             entry = await _look(watch)
             if entry is not None:
+                async for event in _rest(watch):
+                    yield event
                 yield _done(entry)
                 return
+
+
+async def _rest(watch: _Watch) -> AsyncGenerator[Event]:
+    """The events still under way: a node may have sent its pictures with them and stored none."""
+    deadline = time.monotonic() + REST_S
+    while watch.is_running and watch.listener.is_connected and time.monotonic() < deadline:
+        for message in await watch.listener.take(deadline - time.monotonic()):
+            event = watch.note(message)
+            if event is not None:
+                yield event
 
 
 async def _look(watch: _Watch) -> Mapping[str, Any] | None:

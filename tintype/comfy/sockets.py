@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from tintype import logs
 from tintype.comfy import messages
 from tintype.comfy.client import Server
-from tintype.comfy.messages import Advanced, Features, Message, PreviewFrame
+from tintype.comfy.messages import Advanced, Message, PreviewFrame
 
 HELLO = '{"type":"feature_flags","data":{"supports_preview_metadata":true}}'
 """The first message: whoever says so gets previews that name their node and prompt."""
@@ -41,7 +41,6 @@ class Listener:
 
     def __init__(self, server: Server, client_id: str) -> None:
         self.is_connected = False
-        self.has_described_previews = False
         self._server = server
         self._client_id = client_id
         self._heard: dict[object, Message] = {}
@@ -75,7 +74,9 @@ class Listener:
                     async for frame in connection:
                         self._hear(messages.parse(frame))
             except (OSError, TimeoutError, websockets.WebSocketException) as error:
-                log.info("no connection for events", server=self._server.url, error=f"{type(error).__name__}: {error}")
+                if self.is_connected or not self._tried.is_set():
+                    reason = f"{type(error).__name__}: {error}"
+                    log.info("no connection for events", server=self._server.url, error=reason)
             finally:
                 self._changed(is_connected=False)
             await asyncio.sleep(pause_s)
@@ -96,23 +97,14 @@ class Listener:
 
     def _changed(self, *, is_connected: bool) -> None:
         self.is_connected = is_connected
-        self.has_described_previews = False
         self._tried.set()
         self._news.set()
 
     def _hear(self, message: Message) -> None:
         key: object = object()
-        match message:
-            case Features():
-                self.has_described_previews = message.has_described_previews
-                return
-            case PreviewFrame() if message.prompt_id is None and self.has_described_previews:
-                return  # of somebody's prompt without a client id: such previews go to everybody
-            case Advanced() | PreviewFrame(media_type="image/jpeg"):
-                key = (type(message), message.prompt_id, message.node)
-                self._heard.pop(key, None)
-            case _:
-                pass
+        if isinstance(message, Advanced) or (isinstance(message, PreviewFrame) and message.media_type == "image/jpeg"):
+            key = (type(message), message.prompt_id, message.node)
+            self._heard.pop(key, None)
         self._heard[key] = message
         self._news.set()
 
@@ -126,5 +118,6 @@ async def listen(server: Server, client_id: str) -> AsyncGenerator[Listener]:
         yield listener
     finally:
         reading.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await reading
+        await asyncio.wait([reading])
+        if not reading.cancelled():
+            reading.result()

@@ -232,6 +232,11 @@ class Supervisor:
 
     def _spawn(self) -> None:
         command = [str(self._place.python), "main.py", "--listen", LOOPBACK, "--port", str(self._place.port)]
+        if not any(argument.startswith("--output-directory") for argument in self._arguments):
+            command += [
+                "--output-directory",
+                str(self._place.folder / "output"),
+            ]  # said, so that Tintype can tidy there
         self._tail = b""
         try:
             self._process = subprocess.Popen(  # noqa: S603  the installation that the person named

@@ -12,14 +12,7 @@ from tintype.catalog.manifest import Manifest
 from tintype.catalog.operations import Catalogue
 from tintype.db.session import WriteSession
 from tintype.errors import FieldError
-from tintype.generations.schemas import (
-    IS_PICTURE,
-    EditCreate,
-    ImageCreate,
-    Request,
-    UpscaleCreate,
-    VideoCreate,
-)
+from tintype.generations.schemas import IS_PICTURE, EditCreate, ImageCreate, Request, UpscaleCreate, VideoCreate
 from tintype.generations.states import Role
 from tintype.media import operations as media
 from tintype.media.operations import Upload

@@ -170,11 +170,12 @@ class VideoFile:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOutput:
-    """Video `index` of the request."""
+    """Video `index` of the request; `graph` as for a picture."""
 
     index: int
     seed: int
     video: Frames | VideoFile
+    graph: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

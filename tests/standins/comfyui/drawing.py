@@ -61,8 +61,16 @@ def batch_of(graph: Graph, node: str, input_folder: Path) -> Batch | Image.Image
         width=found.get("width", 64),
         height=found.get("height", 64),
         count=found.get("count", 1),
-        seed=signature(graph, node).encode(),
+        seed=_drawn(graph, node).encode(),
     )
+
+
+def _drawn(graph: Graph, node: str) -> str:
+    """The signature of what a node shows: a saver shows what it is given, wherever it stores it."""
+    about = graph[node]
+    if not about["class_type"].startswith(("Save", "Preview", "VHS")):
+        return signature(graph, node)
+    return " ".join(signature(graph, value[0]) for value in about["inputs"].values() if is_link(value))
 
 
 def upstream(graph: Graph, node: str) -> list[str]:
@@ -75,7 +83,7 @@ def upstream(graph: Graph, node: str) -> list[str]:
 
 
 def signature(graph: Graph, node: str) -> str:
-    """Equal for nodes that would give the same; where a file is stored does not count for what is drawn."""
+    """Equal for nodes that would give the same."""
     about = graph[node]
     inputs = {
         name: signature(graph, value[0]) + f":{value[1]}" if is_link(value) else value

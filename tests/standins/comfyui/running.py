@@ -39,7 +39,8 @@ class Faults:
     takes. `race_s`: between the news of success and the history, which a real server takes 2 to 11 ms for; `lag_s`:
     the same after the news that the prompt is over. `cut_files`: how many files break off half way. `lost_answers`:
     how many prompts are taken without an answer. `most_upload_bytes`: larger uploads are refused. `no_sockets`: no
-    WebSocket is accepted.
+    WebSocket is accepted. `begins_first`: a waiting prompt that is to leave the queue begins to run just before.
+    `late_s`: what an event takes on its way, while answers take no time.
     """
 
     drop_after: int | None = None
@@ -53,6 +54,8 @@ class Faults:
     lost_answers: int = 0
     most_upload_bytes: int = 100 << 20
     no_sockets: bool = False
+    begins_first: bool = False
+    late_s: float = 0.0
 
 
 @dataclass(kw_only=True)

@@ -85,6 +85,7 @@ class ComfyUI:
         self.folders = {name: folder / name for name in ("input", "output", "temp")}
         self.requests: list[tuple[str, str]] = []
         self.freed = 0
+        self._under_way: set[asyncio.Task[None]] = set()
         for path in self.folders.values():
             path.mkdir(parents=True, exist_ok=True)
 
@@ -96,6 +97,11 @@ class ComfyUI:
     def memory(self) -> Memory:
         return self._memory
 
+    @property
+    def connections(self) -> int:
+        """How many are open, of both kinds."""
+        return len(self._server.server_state.connections)
+
     def offer(self, folder: str, *names: str) -> None:
         """Have these files of models."""
         node, name = MODEL_INPUTS[folder]
@@ -104,7 +110,10 @@ class ComfyUI:
     async def start(self) -> "ComfyUI":
         """Listen, with an empty memory, on the port of before where there was one."""
         self._memory = Memory()
-        listening = socket.create_server(("127.0.0.1", self.port))
+        # Named as TCP, so that asyncio sends what is small at once, as a real server does.
+        listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", self.port))
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(
             self._app(), log_level="error", ws="websockets-sansio", lifespan="off", timeout_graceful_shutdown=1
@@ -159,6 +168,8 @@ class ComfyUI:
             Route("/models", self._model_folders),
             Route("/models/{folder}", self._models),
         ]
+        if not self.version.startswith("0.3."):
+            routes.append(Route("/jobs/{id}/cancel", self._cancel_job, methods=["POST"]))
         return Starlette(routes=[*routes, Mount("/api", routes=routes)], middleware=[Middleware(OnlyOwnOrigin)])
 
     async def _ws(self, connected: WebSocket) -> None:
@@ -197,6 +208,19 @@ class ComfyUI:
                 else:
                     await connected.send_text(json.dumps({"type": kind, "data": data}))
 
+    async def _send_late(self, memory: Memory, kind: str | int, data: Any, sid: str | None) -> None:
+        if not self.faults.late_s:
+            await self._send(memory, kind, data, sid)
+            return
+
+        async def send() -> None:
+            await asyncio.sleep(self.faults.late_s)
+            await self._send(memory, kind, data, sid)
+
+        task = asyncio.create_task(send())
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
     async def _work(self, memory: Memory) -> None:
         while True:
             await memory.news.wait()
@@ -219,7 +243,7 @@ class ComfyUI:
                 memory.last_node = data["node"]
             if sid is None and isinstance(kind, str) and kind.startswith("execut"):
                 return  # without a client only progress and previews go out, to everybody
-            await self._send(memory, kind, data, sid)
+            await self._send_late(memory, kind, data, sid)
             sent += 1
             if self.faults.drop_after == sent:
                 self.faults.drop_after = None
@@ -248,7 +272,7 @@ class ComfyUI:
             memory.history[prompt.id] = entry
         await self._changed(memory)
         if sid is not None:
-            await self._send(memory, "executing", {"node": None, "prompt_id": prompt.id}, sid)
+            await self._send_late(memory, "executing", {"node": None, "prompt_id": prompt.id}, sid)
 
     def _status(self, memory: Memory) -> dict[str, Any]:
         remaining = len(memory.waiting) + (memory.running is not None)
@@ -302,6 +326,8 @@ class ComfyUI:
     async def _post_queue(self, request: Request) -> Response:
         body = await self._body(request)
         memory = self._memory
+        while self.faults.begins_first and any(entry[2].id in body.get("delete", ()) for entry in memory.waiting):
+            await asyncio.sleep(0.001)
         gone = {entry[2].id for entry in memory.waiting} if body.get("clear") else set(body.get("delete", ()))
         memory.waiting = [entry for entry in memory.waiting if entry[2].id not in gone]
         heapq.heapify(memory.waiting)
@@ -325,6 +351,20 @@ class ComfyUI:
         if running is not None and wanted in (None, running.id):
             running.is_interrupted = True
         return Response()
+
+    async def _cancel_job(self, request: Request) -> Response:
+        """What newer servers have: whatever the prompt does, and never another one."""
+        self._note(request)
+        memory, wanted = self._memory, request.path_params["id"]
+        is_running = memory.running is not None and memory.running.id == wanted
+        if is_running:
+            memory.running.is_interrupted = True
+        waiting = [entry for entry in memory.waiting if entry[2].id == wanted]
+        for entry in waiting:
+            memory.waiting.remove(entry)
+        heapq.heapify(memory.waiting)
+        await self._changed(memory)
+        return JSONResponse({"cancelled": is_running or bool(waiting)})
 
     async def _post_free(self, request: Request) -> Response:
         body = await self._body(request)
