@@ -178,6 +178,10 @@ class Engine(Group):
     memory_bytes: int = Field(
         default=0, ge=0, description="Memory of the device to use; 0 takes nine tenths of what is free at the start."
     )
+    attention: Literal["auto", "flash", "cudnn", "efficient", "math"] = Field(
+        default="auto",
+        description="The kernel of attention; `auto` measures. Workers that draw the same bits need the same one.",
+    )
     compile: Literal["auto", "off", "on"] = Field(
         default="auto",
         description="Whether networks are compiled while they run; `auto` does so on CUDA. Needs a C++ compiler.",

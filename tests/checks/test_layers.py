@@ -38,6 +38,7 @@ def test_the_layers_hold_in_an_untouched_copy(copy: Path):
         ("queue/jobs.py", "from tintype.generations import operations", "Layers: imports go down only"),
         ("engine/runner.py", "from tintype.db import session", "Makers of pictures see no database"),
         ("worker/run.py", "from tintype.engine import runner", "The engine is known through its entry point only"),
+        ("worker/run.py", "from tintype.inference import onnx", "The engine is known through its entry point only"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, module: str, line: str, contract: str):

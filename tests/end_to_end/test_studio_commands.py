@@ -36,8 +36,8 @@ def test_up_draws_a_picture_serves_and_stops_without_a_trace(home: Path):
     interrupt(process)
 
 
-def test_what_ends_by_itself_is_started_again(home: Path):
-    process, said = up(home)
+def test_what_ends_by_itself_is_started_again(used_home: Path):
+    process, said = up(used_home)
     address = READY.search(said)[1]
     workers = [child for child in psutil.Process(process.pid).children() if child.cmdline()[-1] == "worker"]
     workers[0].kill()
@@ -52,11 +52,11 @@ def test_what_ends_by_itself_is_started_again(home: Path):
     interrupt(process)
 
 
-def test_a_second_studio_on_the_same_data_says_where_the_first_is(home: Path):
-    process, said = up(home)
+def test_a_second_studio_on_the_same_data_says_where_the_first_is(used_home: Path):
+    process, said = up(used_home)
     address = READY.search(said)[1]
     second = subprocess.run(
-        [*COMMAND, "up"], env=environment(home), capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, "up"], env=environment(used_home), capture_output=True, text=True, timeout=60, check=False
     )
     assert second.returncode == 1
     assert address in second.stderr
@@ -64,12 +64,12 @@ def test_a_second_studio_on_the_same_data_says_where_the_first_is(home: Path):
     interrupt(process)
 
 
-def test_a_failed_second_start_leaves_the_first_findable(home: Path, tmp_path: Path):
-    process, _ = up(home)
-    refused = subprocess.run([*COMMAND, "up"], env=environment(home), capture_output=True, timeout=60, check=False)
+def test_a_failed_second_start_leaves_the_first_findable(used_home: Path, tmp_path: Path):
+    process, _ = up(used_home)
+    refused = subprocess.run([*COMMAND, "up"], env=environment(used_home), capture_output=True, timeout=60, check=False)
     assert refused.returncode == 1
     command = [*COMMAND, "generate", "a ring", "-o", str(tmp_path / "ring.webp")]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment(used_home), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ring.webp").read_bytes()[8:12] == b"WEBP"
     interrupt(process)
@@ -116,23 +116,23 @@ def test_words_that_look_like_markup_are_only_words(home: Path):
     interrupt(process)
 
 
-def test_a_first_picture_that_fails_does_not_end_the_studio(home: Path):
-    process, said = up(home, "--prompt", "x" * 5000)
+def test_a_first_picture_that_fails_does_not_end_the_studio(used_home: Path):
+    process, said = up(used_home, "--prompt", "x" * 5000)
     assert "reads at most 1000" in said
     interrupt(process)
 
 
-def test_generate_uses_the_running_studio_and_writes_the_file(home: Path, tmp_path: Path):
-    process, _ = up(home)
+def test_generate_uses_the_running_studio_and_writes_the_file(used_home: Path, tmp_path: Path):
+    process, _ = up(used_home)
     target = tmp_path / "out.png"
     command = [*COMMAND, "generate", "a ring", "--seed", "4", "-o", str(target)]
-    done = subprocess.run(command, env=environment(home), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment(used_home), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(target)
     assert target.read_bytes().startswith(b"\x89PNG")
     refused = subprocess.run(
         [*COMMAND, "generate", "a ring", "--width", "100"],
-        env=environment(home),
+        env=environment(used_home),
         capture_output=True,
         text=True,
         timeout=60,

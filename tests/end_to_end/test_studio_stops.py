@@ -55,8 +55,8 @@ def address_of(home: Path) -> str:
     return httpx.Response(200, content=(home / "studio.json").read_bytes()).json()["address"]
 
 
-def test_children_end_when_the_supervisor_is_killed(home: Path):
-    process, _ = up(home)
+def test_children_end_when_the_supervisor_is_killed(used_home: Path):
+    process, _ = up(used_home)
     parts = [child for child in psutil.Process(process.pid).children() if "tintype.cli" in child.cmdline()]
     assert len(parts) == 2
     process.kill()
@@ -65,7 +65,7 @@ def test_children_end_when_the_supervisor_is_killed(home: Path):
     process.stdout.close()
     _, alive = psutil.wait_procs(parts, timeout=20)
     assert alive == []
-    again, _ = up(home)  # the database that was left behind is taken over
+    again, _ = up(used_home)  # the database that was left behind is taken over
     interrupt(again)
 
 
@@ -84,8 +84,8 @@ def runs_and_failures(home: Path, generation_id: str) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("drain_s", "presses"), [("0.5", 1), ("120", 2)], ids=["once", "twice"])
-def test_ctrl_c_gives_a_long_picture_back_and_counts_no_failure(home: Path, drain_s: str, presses: int):
-    process, said = up(home, TINTYPE_WORKER_DRAIN_S=drain_s)
+def test_ctrl_c_gives_a_long_picture_back_and_counts_no_failure(used_home: Path, drain_s: str, presses: int):
+    process, said = up(used_home, TINTYPE_WORKER_DRAIN_S=drain_s)
     asked = ask(READY.search(said)[1], **LONG)
     wait_until_drawn_on(READY.search(said)[1], asked)
     if presses == 1:
@@ -102,9 +102,9 @@ def test_ctrl_c_gives_a_long_picture_back_and_counts_no_failure(home: Path, drai
         assert process.returncode == 130
         assert time.monotonic() - pressed < 10
 
-    process, said = up(home, TINTYPE_WORKER_DRAIN_S="0.5")
+    process, said = up(used_home, TINTYPE_WORKER_DRAIN_S="0.5")
     wait_until_drawn_on(READY.search(said)[1], asked)
-    assert runs_and_failures(home, asked) == (2, 0)
+    assert runs_and_failures(used_home, asked) == (2, 0)
     interrupt(process)
 
 
@@ -118,9 +118,9 @@ def test_generate_starts_a_studio_when_none_runs_and_leaves_none(home: Path, tmp
     assert left == []
 
 
-def test_a_studio_that_generate_started_stays_until_others_have_their_pictures(home: Path, tmp_path: Path):
-    process = start(home, "generate", "a ring", "-o", str(tmp_path / "ring.png"))
-    address = address_of(home)
+def test_a_studio_that_generate_started_stays_until_others_have_their_pictures(used_home: Path, tmp_path: Path):
+    process = start(used_home, "generate", "a ring", "-o", str(tmp_path / "ring.png"))
+    address = address_of(used_home)
     begun = descendants(process)
     own_request(address)
     theirs = [ask(address, prompt="a red circle", num_images=4, num_inference_steps=40) for _ in range(2)]
@@ -135,12 +135,12 @@ def test_a_studio_that_generate_started_stays_until_others_have_their_pictures(h
     assert process.returncode == 0, said
 
 
-def test_a_studio_that_generate_started_stays_when_its_own_picture_fails(home: Path):
-    process, said = up(home, TINTYPE_WORKER_DRAIN_S="0")
+def test_a_studio_that_generate_started_stays_when_its_own_picture_fails(used_home: Path):
+    process, said = up(used_home, TINTYPE_WORKER_DRAIN_S="0")
     theirs = ask(READY.search(said)[1], prompt="a red circle", num_images=4, num_inference_steps=50)
     interrupt(process)
-    process = start(home, "generate", "x" * 5000)
-    address = address_of(home)
+    process = start(used_home, "generate", "x" * 5000)
+    address = address_of(used_home)
     begun = descendants(process)
     said = heard(process, "other generations are still running")
     assert "reads at most 1000" in said
@@ -151,9 +151,9 @@ def test_a_studio_that_generate_started_stays_when_its_own_picture_fails(home: P
     assert "reads at most 1000" not in said
 
 
-def test_ctrl_c_ends_the_wait_for_others_and_what_they_want_is_drawn_next_time(home: Path, tmp_path: Path):
-    process = start(home, "generate", "a ring", "-o", str(tmp_path / "ring.png"), TINTYPE_WORKER_DRAIN_S="0.5")
-    address = address_of(home)
+def test_ctrl_c_ends_the_wait_for_others_and_what_they_want_is_drawn_next_time(used_home: Path, tmp_path: Path):
+    process = start(used_home, "generate", "a ring", "-o", str(tmp_path / "ring.png"), TINTYPE_WORKER_DRAIN_S="0.5")
+    address = address_of(used_home)
     begun = descendants(process)
     own_request(address)
     theirs = ask(address, **LONG)
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_the_wait_for_others_and_what_they_want_is_drawn_next_time(h
     process.send_signal(signal.SIGINT)
     said = ended(process, begun)
     assert process.returncode == 0, said
-    process, said = up(home)
+    process, said = up(used_home)
     address = READY.search(said)[1]
     assert read(address, theirs)["status"] in ("queued", "processing")
     interrupt(process)
@@ -176,10 +176,10 @@ def test_ctrl_c_ends_the_wait_for_others_and_what_they_want_is_drawn_next_time(h
         (signal.SIGINT, DRAWING),
     ],
 )
-def test_generate_that_is_told_to_end_stops_the_studio_it_started(home: Path, number: signal.Signals, until: str):
-    process = start(home, "generate", "a ring", "-n", "8", "--steps", "100", "--width", "256", "--height", "256")
+def test_generate_that_is_told_to_end_stops_the_studio_it_started(used_home: Path, number: signal.Signals, until: str):
+    process = start(used_home, "generate", "a ring", "-n", "8", "--steps", "100", "--width", "256", "--height", "256")
     if until == DRAWING:
-        address = address_of(home)
+        address = address_of(used_home)
         asked = own_request(address)
         wait_until_drawn_on(address, asked)
     else:
@@ -191,18 +191,18 @@ def test_generate_that_is_told_to_end_stops_the_studio_it_started(home: Path, nu
     assert process.returncode == 128 + number, said
     assert said.rstrip().endswith("stopped")
     assert "Traceback" not in said
-    assert [p for p in psutil.process_iter(["cmdline"]) if str(home) in " ".join(p.info["cmdline"] or [])] == []
+    assert [p for p in psutil.process_iter(["cmdline"]) if str(used_home) in " ".join(p.info["cmdline"] or [])] == []
     if until == DRAWING:
-        process, said = up(home)
+        process, said = up(used_home)
         assert read(READY.search(said)[1], asked)["status"] == "cancelled"
         interrupt(process)
 
 
-def test_generate_leaves_nothing_when_its_terminal_is_closed(home: Path, tmp_path: Path):
+def test_generate_leaves_nothing_when_its_terminal_is_closed(used_home: Path, tmp_path: Path):
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(COMMAND[0], [*COMMAND, "generate", "a ring", "--steps", "100"], environment(home))
-    address_of(home)
+        os.execve(COMMAND[0], [*COMMAND, "generate", "a ring", "--steps", "100"], environment(used_home))
+    address_of(used_home)
     begun = psutil.Process(pid).children(recursive=True)
     assert len(begun) > 3
     os.close(terminal)

@@ -48,6 +48,24 @@ def write(folder: Path, *, is_xl: bool) -> None:
     write_both(folder, unet(is_xl=is_xl), vae(is_xl=is_xl), encoders)
 
 
+def write_second(folder: Path) -> None:
+    """`folder/diffusers` and `folder/single/model.safetensors` of one tiny Stable Diffusion 2."""
+    torch.manual_seed(6)
+    shape = {"use_linear_projection": True, "attention_head_dim": (1, 2)}
+    networks = {"unet": unet(is_xl=False, **shape), "vae": vae(is_xl=False), "text_encoder": encoder(is_second=True)}
+    write_folder(folder / "diffusers", networks, is_xl=False)
+    write_tokenizer(folder / "diffusers" / "tokenizer", "!")
+    full = dict(networks["text_encoder"].state_dict())
+    full |= {name.replace("layers.2.", "layers.3."): value + 1 for name, value in full.items() if "layers.2." in name}
+    full["text_projection.weight"] = torch.eye(WIDTH)
+    tensors = {f"model.diffusion_model.{name}": value for name, value in original_unet(networks["unet"]).items()}
+    tensors |= {f"first_stage_model.{name}": value for name, value in original_vae(networks["vae"]).items()}
+    tensors |= {f"cond_stage_model.model.{name}": value for name, value in open_clip_of(full).items()}
+    write_merges(folder / "single" / MERGES)
+    dense = {name: value.contiguous().clone() for name, value in tensors.items()}
+    safetensors.torch.save_file(dense, folder / "single" / "model.safetensors")
+
+
 def write_both(
     folder: Path,
     denoiser: nn.Module,
@@ -96,7 +114,7 @@ def write_folder(
     (folder / "model_index.json").write_text(json.dumps(entries | more))
 
 
-def unet(*, is_xl: bool) -> nn.Module:
+def unet(*, is_xl: bool, **changes: object) -> nn.Module:
     down, up = ("CrossAttnDownBlock2D", "DownBlock2D"), ("UpBlock2D", "CrossAttnUpBlock2D")
     more = (
         {
@@ -117,7 +135,7 @@ def unet(*, is_xl: bool) -> nn.Module:
         down_block_types=down[::-1] if is_xl else down,
         up_block_types=up[::-1] if is_xl else up,
         cross_attention_dim=WIDTH * (2 if is_xl else 1),
-        **more,
+        **{**more, **changes},
     )
 
 
@@ -131,7 +149,7 @@ def vae(*, is_xl: bool) -> nn.Module:
     )
 
 
-def encoder(*, is_open: bool = False) -> nn.Module:
+def encoder(*, is_open: bool = False, is_second: bool = False) -> nn.Module:
     config = transformers.CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,
@@ -139,7 +157,7 @@ def encoder(*, is_open: bool = False) -> nn.Module:
         num_hidden_layers=3,
         num_attention_heads=1,
         projection_dim=WIDTH,
-        hidden_act="gelu" if is_open else "quick_gelu",
+        hidden_act="gelu" if is_open or is_second else "quick_gelu",
         bos_token_id=VOCABULARY - 2,
         eos_token_id=VOCABULARY - 1,
     )
@@ -151,7 +169,7 @@ def write_tokenizer(folder: Path, filler: str, merges: Sequence[str] = MERGED) -
     letters = list(bytes_to_unicode().values())
     words = [*letters, *(letter + "</w>" for letter in letters), *(merge.replace(" ", "") for merge in merges)]
     vocabulary = [*words, "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(vocabulary)}))
     write_merges(folder / "merges.txt", merges)
     (folder / "tokenizer_config.json").write_text(
@@ -216,7 +234,10 @@ def original_vae(network: nn.Module) -> dict[str, Tensor]:
 
 
 def original_open_clip(network: nn.Module) -> dict[str, Tensor]:
-    states = {name.removeprefix("text_model."): value for name, value in network.state_dict().items()}
+    return open_clip_of({name.removeprefix("text_model."): value for name, value in network.state_dict().items()})
+
+
+def open_clip_of(states: dict[str, Tensor]) -> dict[str, Tensor]:
     found = {
         "token_embedding.weight": states["embeddings.token_embedding.weight"],
         "positional_embedding": states["embeddings.position_embedding.weight"],

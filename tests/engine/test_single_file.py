@@ -20,6 +20,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     ldm_files.write(folder / "stable_diffusion", is_xl=False)
     ldm_files.write(folder / "sdxl", is_xl=True)
+    ldm_files.write_second(folder / "second")
     return folder
 
 
@@ -36,6 +37,27 @@ def test_one_file_draws_what_the_folder_draws(models: Path, family: str):
     folder, single = (harness.draw(request(models / family / layout, family)) for layout in ("diffusers", "single"))
     assert (folder.latents - single.latents).abs().max() <= harness.MOST_LATENTS
     assert np.abs(folder.pixels.astype(int) - single.pixels).max() <= 1
+
+
+def test_one_file_of_the_second_version_draws_what_the_folder_draws(models: Path):
+    family = "stable_diffusion"
+    folder, single = (harness.draw(request(models / "second" / layout, family)) for layout in ("diffusers", "single"))
+    assert (folder.latents - single.latents).abs().max() <= harness.MOST_LATENTS
+    assert np.abs(folder.pixels.astype(int) - single.pixels).max() <= 1
+
+
+@pytest.mark.parametrize(("spread", "predicts", "side"), [(0.01, "epsilon", 512), (0.2, "v_prediction", 768)])
+def test_the_second_versions_two_kinds_are_told_apart_by_a_layer(
+    models: Path, tmp_path: Path, spread: float, predicts: str, side: int
+):
+    tensors = safetensors.torch.load_file(models / "second" / "single" / "model.safetensors")
+    ldm_files.write_merges(tmp_path / single_file.MERGES)
+    (last,) = [name for name in tensors if name.endswith("output_blocks.5.1.transformer_blocks.0.norm1.bias")]
+    tensors[last] = torch.linspace(-1, 1, 64) * spread * 3**0.5
+    safetensors.torch.save_file(tensors, tmp_path / "model.safetensors")
+    files = ModelFiles(id="x", family="stable_diffusion", folder=str(tmp_path))
+    assert layouts.read(files).scheduler["prediction_type"] == predicts
+    assert families.outline(files).native_side == side
 
 
 def test_its_outline_knows_the_size_of_the_weights_without_them(models: Path):

@@ -240,6 +240,20 @@ def test_a_model_changes_between_streamed_and_whole_and_is_put_aside_both_ways()
     assert not models._streamed
 
 
+def test_weights_that_cuda_puts_aside_are_locked_in_host_memory(monkeypatch: pytest.MonkeyPatch):
+    locked: list[int] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: locked.append(tensor.nbytes) or tensor)
+    sizes = Residency(device_limit_bytes=100 * MIB, host_limit_bytes=100 * MIB)
+    models = Residents(devices.Device(name="cuda:0", dtype=torch.float32, label="a GPU"), sizes, settings.Engine())
+    model = families.outline(SKETCH).load(devices.choose("cpu"))
+    models._loaded["sketch"] = model
+    models.perform(Swap(evict=(Eviction(model="sketch", to=Place.HOST),), load=None, placement=Placement.ON_DEVICE))
+    networks = [part for part in model.parts.values() if isinstance(part, nn.Module)]
+    tensors = [tensor for part in networks for tensor in (*part.parameters(), *part.buffers())]
+    assert sum(locked) >= sum(tensor.nbytes for tensor in tensors) > 10 * MIB
+    assert models.get("sketch") is model
+
+
 class Clockwork:
     """Stands in for CUDA's streams and events, which are not here: it knows what was ordered, and does it at once."""
 

@@ -109,12 +109,14 @@ def test_what_cannot_be_done_is_refused_with_what_to_do(unets: Path, engine: eng
     photographed = replace(control(unets, SD), is_ready=False)
     no_control = replace(control(unets, SD), model=files(unets, f"{SD}_style_plain", SD))
     of_other = {"style_adapter": files(unets, f"{XL}_style_plain", SD)}
+    of_few = replace(control(unets, XL), model=files(unets, f"{XL}_union_7", XL), type="tile")
     asked: list[tuple[GenerationRequest, type[ProviderError], str]] = [
         (replace(plain, task="remove_background"), RequestUnsuitableError, "choose a model that can"),
         (masks_only, RequestUnsuitableError, "give a picture and a mask"),
         (replace(plain, style_image=photograph()), StyleAdapterMissingError, "install one, or leave out"),
         (replace(plain, style_image=photograph(), companions=of_other), ModelBrokenError, "does not fit this model"),
         (replace(plain, controls=(photographed,)), ControlNotReadyError, "install a depth estimator"),
+        (request(unets, XL, controls=(of_few,)), RequestUnsuitableError, "knows no tile controls"),
         (replace(plain, controls=(no_control,)), ModelBrokenError, "cannot be read"),
     ]
     for wanted, kind, what_to_do in asked:

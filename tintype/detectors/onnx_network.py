@@ -1,30 +1,15 @@
 """A network in ONNX, run on the CPU from bytes that were checked."""
 
-import importlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tintype.detectors import scoring
 from tintype.detectors.folders import Folder
 from tintype.detectors.pictures import Input
-
-_RAISED: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-FAILURES: tuple[type[Exception], ...] = (
-    _RAISED.Fail,
-    _RAISED.InvalidArgument,
-    _RAISED.InvalidGraph,
-    _RAISED.InvalidProtobuf,
-    _RAISED.NoModel,
-    _RAISED.NotImplemented,
-    _RAISED.RuntimeException,
-    _RAISED.EPFail,
-)
-"""What onnxruntime raises; they have no common class but Exception."""
+from tintype.inference import onnx
 
 BATCH = 4
 """Pictures in one run where the network leaves the number open."""
@@ -41,15 +26,10 @@ class OnnxNetwork:
                 side files are not read.
         """
         self.name = folder.id
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        options.log_severity_level = 4
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                folder.read(file), options, providers=["CPUExecutionProvider"]
-            )
-        except FAILURES as error:
-            raise folder.broken(f"{file}: {_first_line(error)}") from error
+            self._session: Any = onnx.open_session(folder.read(file))
+        except onnx.FAILURES as error:
+            raise folder.broken(f"{file}: {onnx.first_line(error)}") from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or inputs[0].type != "tensor(float)":
             raise folder.broken(f"{file} takes {[(i.name, i.type) for i in inputs]} instead of one float picture")
@@ -75,15 +55,11 @@ class OnnxNetwork:
         padded = np.concatenate([values, np.zeros((missing, *values.shape[1:]), np.float32)]) if missing else values
         try:
             found = self._session.run(None, {self._input: padded})
-        except FAILURES as error:
+        except onnx.FAILURES as error:
             raise scoring.DetectorFailedError(
-                f"the detector {self.name} could not judge ({_first_line(error)})"
+                f"the detector {self.name} could not judge ({onnx.first_line(error)})"
             ) from error
         for name, value in zip(self.outputs, found, strict=True):
             if not isinstance(value, np.ndarray) or value.shape[:1] != (len(padded),):
                 raise scoring.DetectorFailedError(f"the detector {self.name} gave no {name} for each picture")
         return {name: value[:given] for name, value in zip(self.outputs, found, strict=True)}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import safetensors
 import torch
 import transformers
 
 from tintype.detectors.folders import Folder
-
-FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, safetensors.SafetensorError)
-"""What transformers raises over a folder it cannot load."""
+from tintype.inference import hub_folders
 
 
 def network(folder: Folder, kind: Any, dtype: torch.dtype) -> Any:
@@ -24,15 +21,8 @@ def network(folder: Folder, kind: Any, dtype: torch.dtype) -> Any:
     if not any(name.endswith(".safetensors") for name, _ in folder.sha256):
         raise folder.broken("its manifest lists no weights in safetensors")
     try:
-        loaded, found = kind.from_pretrained(
-            folder.path,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            dtype=dtype,
-        )
-    except FAILURES as error:
+        loaded, found = hub_folders.load(kind, folder.path, dtype=dtype)
+    except hub_folders.FAILURES as error:
         raise folder.broken(first_line(error)) from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if found[problem]:

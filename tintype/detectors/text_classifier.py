@@ -17,6 +17,7 @@ from tintype.detectors import answers, descriptions, folders, pretrained
 from tintype.detectors.descriptions import TextClassifierDescription
 from tintype.detectors.folders import Folder, ListedModel
 from tintype.detectors.scoring import DetectorFailedError, labels_of
+from tintype.inference import hub_folders
 from tintype.safety.contract import Label
 
 SPEAKERS = re.compile(r"\b(USER|ASSISTANT|SYSTEM)\s*:", re.IGNORECASE)
@@ -183,7 +184,7 @@ def _tokenizer(folder: Folder) -> Any:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder.path, local_files_only=True, trust_remote_code=False
         )
-    except pretrained.FAILURES as error:
+    except hub_folders.FAILURES as error:
         raise folder.broken(pretrained.first_line(error)) from error
     if not tokenizer.is_fast:
         raise folder.broken("its tokenizer does not tell where in a text its tokens lie (no tokenizer.json)")

@@ -10,14 +10,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tintype.engine import devices, preprocessing
 from tintype.engine.control_networks import ControlNetworks
 from tintype.engine.devices import Device
-from tintype.engine.family import Line, Steering, Words
-from tintype.providers.contract import GenerationRequest
+from tintype.engine.family import Line, RequestUnsuitableError, Steering, Words
+from tintype.providers.contract import Control, GenerationRequest
 
-NETWORKS = ("ControlNetModel", "T2IAdapter")
+UNION = "ControlNetUnionModel"
+NETWORKS = ("ControlNetModel", UNION, "T2IAdapter")
+MODES = {"pose": 0, "depth": 1, "scribble": 2, "canny": 3, "tile": 6}
+"""What a union of many ControlNets calls the types of its pictures (github.com/xinsir6/ControlNetPlus)."""
 
 
 class Controls:
@@ -34,6 +38,7 @@ class Controls:
         Raises:
             ModelBrokenError: a network cannot be loaded.
             ControlNotReadyError: a control is a photograph, and no companion makes its drawing.
+            RequestUnsuitableError: a union of many does not know this type of control.
         """
         found: list[Steering] = []
         for control in request.controls:
@@ -49,6 +54,7 @@ class Controls:
                     start=control.start,
                     end=control.end,
                     features=self._look_once(network, picture),
+                    mode=_mode(network, control),
                 )
             )
         return tuple(found)
@@ -69,8 +75,7 @@ class Controls:
                 each_level = zip(*(each.features for _, each in wanting), strict=True)
                 features = add(features, [torch.cat(level) for level in each_level])
             else:
-                pictures = torch.cat([each.picture for _, each in wanting]).to(sample.dtype)
-                down = add(down, self._look(name, rows, pictures, sample, timesteps, words))
+                down = add(down, self._look(name, rows, [each for _, each in wanting], sample, timesteps, words))
         return _arguments(down, features)
 
     def offload(self) -> None:
@@ -78,16 +83,29 @@ class Controls:
         self._networks.forget()
 
     def _look(
-        self, name: str, rows: Tensor, pictures: Tensor, sample: Tensor, timesteps: Tensor, words: Words
+        self,
+        name: str,
+        rows: Tensor,
+        wanting: Sequence[Steering],
+        sample: Tensor,
+        timesteps: Tensor,
+        words: Words,
     ) -> list[Tensor]:
+        network = self._networks.get(name)
         conditions = {key: words[key][rows] for key in ("text_embeds", "time_ids") if key in words}
-        down, middle = self._networks.get(name)(
+        pictures = torch.cat([each.picture for each in wanting]).to(sample.dtype)
+        shown: dict[str, Any] = {"controlnet_cond": pictures}
+        if network.config["_class_name"] == UNION:
+            modes = devices.numbers([each.mode for each in wanting], self._device.name, dtype=torch.int64)
+            known = functional.one_hot(modes, network.config["num_control_type"]).to(sample.dtype)
+            shown = {"controlnet_cond": [pictures], "control_type": known, "control_type_idx": [modes]}
+        down, middle = network(
             sample[rows],
             timesteps[rows],
             encoder_hidden_states=words["encoder_hidden_states"][rows],
-            controlnet_cond=pictures,
             added_cond_kwargs=conditions or None,
             return_dict=False,
+            **shown,
         )
         return [*down, middle]
 
@@ -96,6 +114,17 @@ class Controls:
             return ()
         channels: int = network.config["in_channels"]
         return tuple(network(picture[:, :channels].to(self._device.dtype)))
+
+
+def _mode(network: Any, control: Control) -> int:
+    if network.config["_class_name"] != UNION:
+        return 0
+    mode = MODES[control.type]
+    if mode >= network.config["num_control_type"]:
+        raise RequestUnsuitableError(
+            f"{control.model.id} knows no {control.type} controls; leave it out or choose another ControlNet"
+        )
+    return mode
 
 
 def _scatter(

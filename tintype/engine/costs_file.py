@@ -3,8 +3,11 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from tintype import logs
+from tintype.engine import attention
+from tintype.engine.attention import Way
 from tintype.engine.scheduling.costs import CostsBrokenError, CostTable
 
 log = logs.get("engine")
@@ -34,12 +37,24 @@ def read(kept: Path, costs: CostTable) -> CostTable:
     return costs
 
 
-def write(kept: Path, costs: CostTable) -> None:
+def read_way(kept: Path) -> Way | None:
+    """The way of attention that was measured in an earlier start; None where it has to be measured anew."""
+    try:
+        read: dict[str, Any] = json.loads(kept.read_text())
+        return attention.restore(read.get("attention", {}))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        log.warning("the kept way of attention cannot be read, it is measured anew", path=str(kept), error=str(error))
+        return None
+
+
+def write(kept: Path, costs: CostTable, way: Way) -> None:
     """Keep what is known, whole or not at all; a disk that refuses is no reason to stop."""
     partial = kept.with_suffix(".partial")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(costs.dump()))
+        partial.write_text(json.dumps({**costs.dump(), "attention": way.dump()}))
         partial.replace(kept)
     except OSError as error:
         log.warning("costs cannot be kept", path=str(kept), error=str(error))

@@ -27,13 +27,15 @@ class DeviceMissingError(ProviderError):
 class Device:
     """A place to compute: its torch name, the precision used there and what to call it.
 
-    Where it `is_streaming` a model is loaded whose weights stay in host memory.
+    Where it `is_streaming` a model is loaded whose weights stay in host memory. Where it
+    `joins_projections` one product makes queries, keys and values.
     """
 
     name: str
     dtype: torch.dtype
     label: str
     is_streaming: bool = False
+    joins_projections: bool = False
 
     @property
     def is_host(self) -> bool:

@@ -14,9 +14,10 @@ from diffusers.models.modeling_utils import no_init_weights
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tintype.engine import faults, loading, streaming, weights
+from tintype.engine import faults, joined, loading, streaming, weights
 from tintype.engine.devices import Device
 from tintype.engine.loading import ModelBrokenError
+from tintype.inference import turns
 
 TRANSFORMER = "transformer"
 PREFIX = "model.diffusion_model."
@@ -81,6 +82,13 @@ def load(files: Files, device: Device) -> dict[str, Any]:
         ModelBrokenError: a file is missing or damaged, or written in a way that is not read here.
         OutOfMemoryError: the device's memory does not suffice.
     """
+    parts = _load(files, device)
+    if device.joins_projections:
+        joined.join_all(parts[TRANSFORMER])
+    return parts
+
+
+def _load(files: Files, device: Device) -> dict[str, Any]:
     if files.single is None:
         return loading.components(files.base, dtype=device.dtype, device=device.weights_name)
     index = loading.config(files.base / "model_index.json")
@@ -94,7 +102,7 @@ def _transformer(base: Path, single: Path, class_name: str, device: Device) -> A
     try:
         tensors = _tensors(single)
         held = sum(tensor.numel() for tensor in tensors.values())
-        with loading.ONE_AT_A_TIME, faults.named(device.label), no_init_weights():
+        with turns.ONE_MODEL_AT_A_TIME, faults.named(device.label), no_init_weights():
             network = kind.from_single_file(
                 tensors,
                 config=str(base),

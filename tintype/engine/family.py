@@ -46,7 +46,7 @@ class Steering:
     """A control at work: the network it goes through, its picture [1, 3, height, width] in 0 to 1, its strength.
 
     It acts on the evaluations that lie, as shares of all, between `start` and `end`. `features` is what a network made
-    of the picture that reads it only once.
+    of the picture that reads it only once, `mode` the number of its type where a network knows several.
     """
 
     network: str
@@ -55,6 +55,7 @@ class Steering:
     start: float = 0.0
     end: float = 1.0
     features: tuple[Tensor, ...] = ()
+    mode: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

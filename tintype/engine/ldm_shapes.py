@@ -1,7 +1,7 @@
 """What the shapes in a checkpoint of the original layout say of its networks: their configurations in diffusers' words.
 
 Only what shapes cannot say is taken from what all models of the kind share: eight heads in Stable Diffusion 1, heads of
-64 channels in SDXL and in CLIP's text encoders, 256 numbers for each size that SDXL is told.
+64 channels in its second version, in SDXL and in CLIP's text encoders, 256 numbers for each size that SDXL is told.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from typing import Any
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
 
+OPEN_CLIP_2 = "cond_stage_model.model."
+"""Where the text encoder of Stable Diffusion 2 stands, which is OpenCLIP's."""
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 HEADS, HEAD_WIDTH = 8, 64
 SIZE_NUMBERS = 256
@@ -22,6 +24,17 @@ SCALES = {False: 0.18215, True: 0.13025}
 def is_xl(shapes: Shapes) -> bool:
     """Whether it is an SDXL."""
     return f"{UNET}label_emb.0.0.weight" in shapes
+
+
+def is_second(shapes: Shapes) -> bool:
+    """Whether it is a Stable Diffusion 2."""
+    return f"{OPEN_CLIP_2}token_embedding.weight" in shapes
+
+
+def last_norm(shapes: Shapes) -> str:
+    """The bias before the last attention on the way up, by which Stable Diffusion 2's two kinds are told apart."""
+    ends = [name for name in shapes if name.endswith(".1.transformer_blocks.0.norm1.bias") and "output_blocks" in name]
+    return max(ends, key=lambda name: int(name.removeprefix(f"{UNET}output_blocks.").split(".")[0]))
 
 
 def unet(shapes: Shapes) -> dict[str, Any]:
@@ -44,9 +57,10 @@ def unet(shapes: Shapes) -> dict[str, Any]:
         "attention_head_dim": HEADS,
         "use_linear_projection": len(shapes[f"{UNET}middle_block.1.proj_in.weight"]) == 2,
     }
+    if is_xl(shapes) or is_second(shapes):
+        config["attention_head_dim"] = tuple(channels // HEAD_WIDTH for channels, _ in levels)
     if is_xl(shapes):
         config |= {
-            "attention_head_dim": tuple(channels // HEAD_WIDTH for channels, _ in levels),
             "addition_embed_type": "text_time",
             "addition_time_embed_dim": SIZE_NUMBERS,
             "projection_class_embeddings_input_dim": shapes[f"{UNET}label_emb.0.0.weight"][1],
@@ -80,11 +94,16 @@ def open_clip(shapes: Shapes, prefix: str) -> dict[str, Any]:
     """The configuration of a text encoder whose names are OpenCLIP's."""
     embeddings = shapes[f"{prefix}token_embedding.weight"]
     inner = shapes[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"]
-    return {
-        **_encoder(embeddings, inner, _count(shapes, f"{prefix}transformer.resblocks.")),
-        "hidden_act": "gelu",
-        "projection_dim": shapes[f"{prefix}text_projection"][1],
-    }
+    config = {**_encoder(embeddings, inner, open_clip_layers(shapes, prefix)), "hidden_act": "gelu"}
+    if prefix == OPEN_CLIP_2:
+        return config
+    return {**config, "projection_dim": shapes[f"{prefix}text_projection"][1]}
+
+
+def open_clip_layers(shapes: Shapes, prefix: str) -> int:
+    """Layers of OpenCLIP's encoder that are used: all, but in Stable Diffusion 2 the last one."""
+    layers = _count(shapes, f"{prefix}transformer.resblocks.")
+    return layers - 1 if prefix == OPEN_CLIP_2 else layers
 
 
 def _encoder(embeddings: Shape, inner: Shape, layers: int) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,14 +11,13 @@ import transformers
 from safetensors import SafetensorError
 
 from tintype.engine import faults
+from tintype.inference import turns
 from tintype.providers.contract import ProviderError
 
 LIBRARIES = frozenset({"diffusers", "transformers"})
 """Classes come from here only; a folder never brings code of its own."""
 UNUSABLE = (OSError, ValueError, RuntimeError, TypeError, LookupError, AttributeError, ImportError, SafetensorError)
 """What the libraries raise for files they cannot use: a class they do not have, a package it needs, wrong shapes."""
-ONE_AT_A_TIME = threading.Lock()
-"""While they load, both libraries change for the whole process how modules are made."""
 
 
 class ModelBrokenError(ProviderError):
@@ -51,7 +49,7 @@ def components(
         index = json.loads((folder / "model_index.json").read_text())
         named = {name: entry for name, entry in index.items() if isinstance(entry, list) and entry[0] is not None}
         listed = {name: entry for name, entry in named.items() if only is None or name in only}
-        with ONE_AT_A_TIME, faults.named(device):
+        with turns.ONE_MODEL_AT_A_TIME, faults.named(device):
             return {
                 name: _component(folder / name, entry, torch.float32 if name in precise else dtype, device)
                 for name, entry in listed.items()
@@ -73,7 +71,7 @@ def network(folder: Path, class_name: str, *, dtype: torch.dtype, device: str) -
     quieten()
     try:
         kind: Any = getattr(diffusers, class_name, None) or getattr(transformers, class_name)
-        with ONE_AT_A_TIME, faults.named(device):
+        with turns.ONE_MODEL_AT_A_TIME, faults.named(device):
             return _network(kind, folder, dtype, device)
     except UNUSABLE as error:
         raise ModelBrokenError(

@@ -1,29 +1,14 @@
 """A network in ONNX that takes one picture and gives one map of it, run on the host."""
 
-import importlib
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from tintype.engine.loading import ModelBrokenError
+from tintype.inference import onnx
 from tintype.providers.contract import ProviderError
-
-_RAISED: Any = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-FAILURES: tuple[type[Exception], ...] = (
-    _RAISED.Fail,
-    _RAISED.InvalidArgument,
-    _RAISED.InvalidGraph,
-    _RAISED.InvalidProtobuf,
-    _RAISED.NoModel,
-    _RAISED.NotImplemented,
-    _RAISED.RuntimeException,
-    _RAISED.EPFail,
-)
-"""What onnxruntime raises; they have no common class but Exception."""
 
 
 class NetworkFailedError(ProviderError):
@@ -49,15 +34,10 @@ class OnnxNetwork:
             ModelBrokenError: it is not a network in ONNX that takes [1, 3, height, width] in float32.
         """
         self._name = path.name
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        options.log_severity_level = 4
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                path.read_bytes(), options, providers=["CPUExecutionProvider"]
-            )
-        except (OSError, *FAILURES) as error:
-            raise ModelBrokenError(f"{path} cannot be opened ({_first_line(error)})") from error
+            self._session: Any = onnx.open_session(path.read_bytes())
+        except (OSError, *onnx.FAILURES) as error:
+            raise ModelBrokenError(f"{path} cannot be opened ({onnx.first_line(error)})") from error
         inputs = self._session.get_inputs()
         taken = [(each.type, tuple(each.shape)) for each in inputs]
         if len(taken) != 1 or taken[0][0] != "tensor(float)" or not _is_for(taken[0][1], (1, 3, height, width)):
@@ -73,8 +53,8 @@ class OnnxNetwork:
         """
         try:
             found = self._session.run([self._output], {self._input: picture})[0]
-        except FAILURES as error:
-            raise NetworkFailedError(self._name, _first_line(error)) from error
+        except onnx.FAILURES as error:
+            raise NetworkFailedError(self._name, onnx.first_line(error)) from error
         shape = np.shape(found)
         if len(shape) < 2 or found.size != shape[-1] * shape[-2] or not np.isfinite(found).all():
             raise NetworkFailedError(self._name, f"it gave {shape}, not one finite map")
@@ -85,7 +65,3 @@ def _is_for(taken: tuple[Any, ...], wanted: tuple[int, ...]) -> bool:
     return len(taken) == len(wanted) and all(
         not isinstance(side, int) or side == need for side, need in zip(taken, wanted, strict=True)
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [""])[0]

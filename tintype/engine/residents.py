@@ -75,7 +75,7 @@ class Residents:
         for eviction in swap.evict:
             log.info("putting a model aside", model=eviction.model, to=eviction.to.value)
             if eviction.to is Place.HOST:
-                self._loaded[eviction.model].move(HOST)
+                self._put_in_host(self._loaded[eviction.model])
             else:
                 self._drop(eviction.model)
         if swap.evict:
@@ -99,6 +99,13 @@ class Residents:
             self._loaded[swap.load].move(HOST)
         self._stream(swap.load, is_streaming=is_streaming)
         self._loaded[swap.load].move(self._device.name)
+
+    def _put_in_host(self, model: Loaded) -> None:
+        model.move(HOST)
+        if self._device.name.startswith("cuda"):
+            for part in model.parts.values():
+                if isinstance(part, torch.nn.Module):
+                    streaming.pin(part)
 
     def _stream(self, model_id: str, *, is_streaming: bool) -> None:
         """Have a model in host memory streamed from now on, or whole."""

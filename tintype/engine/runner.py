@@ -8,12 +8,13 @@ import itertools
 import queue
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from tintype import logs, settings
-from tintype.engine import costs_file, devices, faults, residents, second_pass, ticks
+from tintype.engine import attention, costs_file, devices, faults, residents, second_pass, ticks
 from tintype.engine.family import Drawing, Loaded
 from tintype.engine.finishing import Done, Finisher
 from tintype.engine.job import Job, Picture
@@ -47,6 +48,10 @@ class Runner:
         self.breakdown: str | None = None
         policy = Policy(is_padding=not self.device.is_host)
         self._costs_path = costs_file.path(home, self.device.label)
+        self._way = attention.choose(self.device, engine.attention, costs_file.read_way(self._costs_path))
+        attention.use(self._way)
+        named = self._way.label(self.device)
+        self.device = replace(self.device, label=named, joins_projections=self._way.is_joined)
         self._costs = costs_file.read(self._costs_path, CostTable(sizes=policy.sizes, is_padding=policy.is_padding))
         self._schedule = Schedule(
             residency=residents.measure(self.device, engine.memory_bytes), costs=self._costs, policy=policy
@@ -62,7 +67,7 @@ class Runner:
         self._has_chosen_threads = not self.device.is_host
         self._kept_at_s = time.monotonic()
         self._loaded: tuple[str, ...] = ()
-        self._notes = costs_file.describe(self._costs)
+        self._notes = self._describe()
         self._is_idle = True
         self._is_closing = False
 
@@ -320,8 +325,11 @@ class Runner:
     def _keep_costs(self) -> None:
         if time.monotonic() - self._kept_at_s > KEPT_EVERY_S:
             self._kept_at_s = time.monotonic()
-            costs_file.write(self._costs_path, self._costs)
-            self._notes = costs_file.describe(self._costs)
+            costs_file.write(self._costs_path, self._costs, self._way)
+            self._notes = self._describe()
+
+    def _describe(self) -> tuple[str, ...]:
+        return (self._way.describe(), *costs_file.describe(self._costs))
 
 
 def _models_of(request: GenerationRequest) -> list[ModelFiles]:

@@ -178,7 +178,7 @@ class Group:
         ]
         setattr(module, "_apply", self._stay)  # noqa: B010  it is what moves a module along with the one it is in
         if line.stream is not None:
-            _pin(module)
+            pin(module)
 
     @property
     def bytes_there(self) -> int:
@@ -247,7 +247,8 @@ def _tensors(module: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
                 yield each, name, tensor
 
 
-def _pin(module: nn.Module) -> None:
+def pin(module: nn.Module) -> None:
+    """Lock a module's tensors, which are in host memory, in place: a GPU fetches them several times as fast."""
     for _, _, tensor in _tensors(module):
         tensor.data = tensor.data.pin_memory()
 

@@ -26,6 +26,7 @@ from tintype.engine.devices import Device
 from tintype.engine.family import Words
 from tintype.engine.loading import ModelBrokenError
 from tintype.engine.style_attention import Place
+from tintype.inference import turns
 from tintype.providers.contract import GenerationRequest, ProviderError
 
 ROLE = "style_adapter"
@@ -95,7 +96,7 @@ class _Adapter:
                 projection = {
                     name.removeprefix("image_proj."): value for name, value in tensors.items() if "image_proj." in name
                 }
-                with loading.ONE_AT_A_TIME:
+                with turns.ONE_MODEL_AT_A_TIME:
                     self._projection = _projection(projection).to(device.name, device.dtype)
                 self._layers = _layers(tensors, places).to(device.name)
         except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:

@@ -52,15 +52,25 @@ class StyleAttention:
         style: Style | None = None,
     ) -> Tensor:
         """The layer's output for `hidden_states` [lines, positions, channels]."""
-        read = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query = _heads(attn.to_q(hidden_states), attn)
-        attended = _attend(query, attn.to_k(read), attn.to_v(read), attn)
+        query, keys, values = _project(attn, hidden_states, encoder_hidden_states)
+        query = _heads(query, attn)
+        attended = _attend(query, keys, values, attn)
         if style is not None and self._place is not None:
             keys, values = self._place.keys(style.states), self._place.values(style.states)
             attended = attended + style.strengths * _attend(query, keys, values, attn)
         for layer in attn.to_out:
             attended = layer(attended)
         return attended
+
+
+def _project(attn: Any, hidden_states: Tensor, words: Tensor | None) -> tuple[Tensor, ...]:
+    """Queries, keys and values; where projections are joined, by fewer products."""
+    if words is None and hasattr(attn, "to_qkv"):
+        return attn.to_qkv(hidden_states).chunk(3, dim=-1)
+    read = hidden_states if words is None else words
+    if hasattr(attn, "to_kv"):
+        return (attn.to_q(hidden_states), *attn.to_kv(read).chunk(2, dim=-1))
+    return attn.to_q(hidden_states), attn.to_k(read), attn.to_v(read)
 
 
 def _attend(query: Tensor, keys: Tensor, values: Tensor, attn: Any) -> Tensor:

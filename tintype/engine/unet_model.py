@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.engine import devices, latents, loading, loras, pictures, requested_loras, style_attention
+from tintype.engine import devices, joined, latents, loading, loras, pictures, requested_loras, style_attention
 from tintype.engine.controls import Controls
 from tintype.engine.devices import Device
 from tintype.engine.family import Blend, Drawing, Line, Words
@@ -70,6 +70,8 @@ class UNetModel:
                 part.to(memory_format=torch.channels_last)
         self._styles = StyleAdapters(style_attention.install(self._unet), device)
         self._controls = Controls(device)
+        if device.joins_projections:
+            joined.join_all(self._unet)
         encoders = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
         self._loras = loras.Bank(network=self._unet, text_encoders=encoders)
 

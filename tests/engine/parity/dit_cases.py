@@ -9,6 +9,7 @@ import diffusers
 import numpy as np
 import PIL.Image
 import torch
+from diffusers.pipelines.flux2 import pipeline_flux2_klein
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -130,13 +131,32 @@ def _draw_plainly(pair: Pair, folder: Path) -> Made:
     drawn = _run(made, pair.pipeline, pair.sampler, generator, {"width": WIDTH, "height": HEIGHT, **values}, parts)
     if "hires" in pair.changes:
         small = UNPACK[pair.family](drawn.latents, (HEIGHT, WIDTH))
-        again = {"image": functional.interpolate(small, scale_factor=LARGER.scale, mode="bilinear")}
         size = {"width": LARGER_SIZE[1], "height": LARGER_SIZE[0]}
-        more = {**values, **size, "strength": LARGER.strength, "num_inference_steps": LARGER.steps, **again}
-        drawn = _run(made, IMAGE_TO_IMAGE[pair.family], pair.sampler, generator, more, {})
+        if pair.family == "flux2_klein":  # no pipeline of its changes a picture without seeing it, too
+            pipeline, again = pair.pipeline, _begun_again(made, small, generator)
+        else:
+            pipeline = IMAGE_TO_IMAGE[pair.family]
+            enlarged = functional.interpolate(small, scale_factor=LARGER.scale, mode="bilinear")
+            again = {"image": enlarged, "strength": LARGER.strength}
+        more = {**values, **size, "num_inference_steps": LARGER.steps, **again}
+        drawn = _run(made, pipeline, pair.sampler, generator, more, {})
     size = LARGER_SIZE if "hires" in pair.changes else (HEIGHT, WIDTH)
     kept = latents.keep(drawn.pixels, source(), mask()) if pair.task == "inpaint" else drawn.pixels
     return Made(latents=UNPACK[pair.family](drawn.latents, size), pixels=kept)
+
+
+def _begun_again(made: Path, small: torch.Tensor, generator: torch.Generator) -> dict[str, Any]:
+    """FLUX.2's latents, enlarged and noisy, and the levels of noise that are left, as its pipeline takes them."""
+    unfolded = functional.pixel_shuffle(small, 2)
+    enlarged = functional.interpolate(unfolded, scale_factor=LARGER.scale, mode="bilinear")
+    clean = functional.pixel_unshuffle(enlarged, 2)
+    levels = np.linspace(1.0, 1 / LARGER.steps, LARGER.steps)[round(LARGER.steps * (1 - LARGER.strength)) :]
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(made / "scheduler")
+    mu = pipeline_flux2_klein.compute_empirical_mu(clean.shape[2] * clean.shape[3], LARGER.steps)
+    scheduler.set_timesteps(sigmas=levels, mu=mu)
+    level = scheduler.sigmas[0]
+    noise = torch.randn(clean.shape, generator=generator)
+    return {"latents": level * noise + (1 - level) * clean, "sigmas": levels}
 
 
 def _run(
@@ -256,7 +276,7 @@ PAIRS = (
             pipeline=TEXT_TO_IMAGE[family],
             changes={"hires": LARGER},
         )
-        for family in IMAGE_TO_IMAGE
+        for family in TEXT_TO_IMAGE
     ),
     *(
         Pair(family=family, task="text_to_image", pipeline=TEXT_TO_IMAGE[family], sampler=sampler)

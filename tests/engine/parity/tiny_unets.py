@@ -1,5 +1,6 @@
 """Tiny models with random weights, in the layout that downloaded ones have."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -154,6 +155,25 @@ def write_controlnet(folder: Path, model: Path, *, seed: int) -> None:
     _stirred(
         diffusers.ControlNetModel.from_unet(denoiser, conditioning_embedding_out_channels=(8, 8, 16, 16))
     ).save_pretrained(folder)
+
+
+def write_union(folder: Path, model: Path, *, seed: int) -> None:
+    """A union of many ControlNets for an SDXL, stirred like the plain ones."""
+    torch.manual_seed(seed)
+    denoiser = diffusers.UNet2DConditionModel.from_pretrained(model / "unet")
+    own = inspect.signature(diffusers.ControlNetUnionModel).parameters
+    shape = {name: value for name, value in denoiser.config.items() if name in own}
+    first = denoiser.config["block_out_channels"][0]
+    union = diffusers.ControlNetUnionModel(
+        **{
+            **shape,
+            "conditioning_embedding_out_channels": (8, 8, 16, 16),
+            "num_trans_channel": first,
+            "num_proj_channel": first,
+            "num_trans_head": 2,
+        }
+    )
+    _stirred(union).save_pretrained(folder)
 
 
 def write_adapter(folder: Path, *, seed: int, is_xl: bool) -> None:

@@ -55,6 +55,8 @@ def write_models(folder: Path) -> None:
     for family in (SD, XL):
         for seed in (4, 5):
             tiny_unets.write_controlnet(folder / f"{family}_control_{seed}", folder / family, seed=seed)
+        if family == XL:
+            tiny_unets.write_union(folder / f"{family}_union_7", folder / family, seed=7)
         tiny_unets.write_adapter(folder / f"{family}_adapter_6", seed=6, is_xl=family == XL)
         for kind in ("plain", "plus"):
             tiny_unets.write_style_adapter(folder / f"{family}_style_{kind}", folder / family, is_plus=kind == "plus")
@@ -125,6 +127,18 @@ def _steered(family: str) -> Iterator[Case]:
             source=photograph(),
             mask=mask(),
             strength=0.6,
+        )
+    if family == XL:
+        union = (_Control(7, strength=0.8, end=0.7, network="union"),)
+        yield _case(family, "euler", "ControlNet, union", f"{kind}ControlNetUnion", controls=union)
+        again = {"task": "image_to_image", "source": photograph(), "strength": 0.7}
+        yield _case(
+            family,
+            "euler",
+            "ControlNet, union, image to image",
+            f"{kind}ControlNetUnionImg2Img",
+            controls=union,
+            **again,
         )
     yield _case(
         family, "euler", "T2I-Adapter", f"{kind}Adapter", controls=(_Control(6, strength=0.9, network="adapter"),)
@@ -320,6 +334,8 @@ def _networks(request: GenerationRequest) -> dict[str, Any]:
         return {}
     if "_adapter_" in request.controls[0].model.id:
         return {"adapter": diffusers.T2IAdapter.from_pretrained(request.controls[0].model.folder)}
+    if "_union_" in request.controls[0].model.id:
+        return {"controlnet": diffusers.ControlNetUnionModel.from_pretrained(request.controls[0].model.folder)}
     opened = [diffusers.ControlNetModel.from_pretrained(control.model.folder) for control in request.controls]
     return {"controlnet": opened if len(opened) > 1 else opened[0]}
 
@@ -337,6 +353,9 @@ def _steering(request: GenerationRequest) -> dict[str, Any]:
         "control_guidance_start": [control.start for control in request.controls],
         "control_guidance_end": [control.end for control in request.controls],
     }
+    if "_union_" in request.controls[0].model.id:
+        named = {name: value[0] for name, value in told.items() if "image" not in name}
+        return {**named, "control_image": pictures, "control_mode": [3]}
     return told if len(pictures) > 1 else {name: value[0] for name, value in told.items()}
 
 

@@ -66,18 +66,28 @@ class Mixture:
         self.moves += 1
 
 
-class LinearWithLoras(nn.Linear):
-    """A linear layer over [lines * any, ..., in] with the lines' LoRAs; the input's first dimension goes by lines."""
+class WithLoras(nn.Module):
+    """A layer whose LoRAs `add` to what it gives without them."""
 
     down: Tensor
     up: Tensor
     mixture: Mixture
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        out = super().forward(input)
-        lines = self.mixture.lines
-        if not self.mixture.turns:
-            return out
+        return self.add(super().forward(input), input)
+
+    def add(self, out: Tensor, input: Tensor) -> Tensor:  # noqa: A002 - as above
+        """`out`, which the layer alone makes of `input`, with what the lines' LoRAs say."""
+        return self._added(out, input, self.mixture.lines) if self.mixture.turns else out
+
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
+        raise NotImplementedError
+
+
+class LinearWithLoras(WithLoras, nn.Linear):
+    """A linear layer over [lines * any, ..., in] with the lines' LoRAs; the input's first dimension goes by lines."""
+
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
         flat = input.reshape(lines, -1, self.in_features)
         total = out.reshape(lines, -1, self.out_features)
         for pages, weights in self.mixture.turns:
@@ -88,18 +98,10 @@ class LinearWithLoras(nn.Linear):
         return total.reshape(out.shape)
 
 
-class Conv2dWithLoras(nn.Conv2d):
+class Conv2dWithLoras(WithLoras, nn.Conv2d):
     """A convolution over [lines * frames, channels, height, width] with the lines' LoRAs."""
 
-    down: Tensor
-    up: Tensor
-    mixture: Mixture
-
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name for it
-        out = super().forward(input)
-        lines = self.mixture.lines
-        if not self.mixture.turns:
-            return out
+    def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
         frames = len(input) // lines
         channels, height, width = input.shape[1:]
         # Each line has a kernel of its own: one convolution in as many groups as there are lines.

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from numpy.typing import NDArray
 
 from tintype.engine import loading
 from tintype.engine.loading import ModelBrokenError
+from tintype.inference import hub_folders
 
-FAILURES = (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, safetensors.SafetensorError)
-"""What transformers raises over a folder it cannot load."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet, where the folder says nothing."""
 
@@ -28,10 +26,8 @@ def load(folder: Path, kind: Any) -> tuple[Any, dict[str, Any]]:
     path = folder / "preprocessor_config.json"
     reading = loading.config(path) if path.exists() else {}
     try:
-        network, found = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, output_loading_info=True
-        )
-    except FAILURES as error:
+        network, found = hub_folders.load(kind, folder)
+    except hub_folders.FAILURES as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelBrokenError(f"the network in {folder} cannot be loaded ({reason}); install it anew") from error
     if found["missing_keys"] or found["mismatched_keys"]:
