@@ -13,7 +13,7 @@ from tintype.errors import SetupError
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment without any setting, and the path of the `tintype.toml` that would be read."""
     for name in tuple(os.environ):
-        if name.startswith(("TINTYPE_", "AWS_")) or name in ("DATABASE_URL", "RUNPOD_POD_ID"):
+        if name.startswith(("TINTYPE_", "AWS_")) or name in ("DATABASE_URL", "COMFYUI_URL", "RUNPOD_POD_ID"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("TINTYPE_HOME", str(tmp_path / "home"))
     folder = tmp_path / "work"
@@ -96,12 +96,12 @@ def test_variables_that_only_happen_to_have_a_fields_name_are_not_ours(monkeypat
     ("text", "says"),
     [
         ("[apii]\nport = 1\n", "there is no table [apii]: did you mean [api]?"),
-        ("[pictures]\nport = 1\n", "there is no table [pictures]: known are [api], [database]"),
+        ("[pictures]\nport = 1\n", "there is no table [pictures]: known are [api], [comfy], [database]"),
         ("[api]\nprot = 1\n", "[api] has no prot: did you mean port?"),
         ("[api]\nqqq = 1\n", "[api] has no qqq: known are host, max_body_bytes, port"),
         ("[database]\nDATABASE_URL = 'x'\n", "[database] has no DATABASE_URL: did you mean url?"),
         ("[worker]\nsync_wait_s = 1\n", "[worker] has no sync_wait_s: did you mean [api] sync_wait_s?"),
-        ("[engine]\nurl = 'x'\n", "did you mean [database] url or [storage] url?"),
+        ("[engine]\nurl = 'x'\n", "did you mean [database] url or [storage] url or [comfy] url?"),
         ("api = 1\n", "api is a table"),
         ("[api]\nport = 'many'\n", "[api] port: Input should be a valid integer"),
         ("[api]\nport = 70000\n", "[api] port: Input should be less than or equal to 65535"),
@@ -234,3 +234,12 @@ def test_the_data_folder_is_absolute(monkeypatch, name):
     else:
         monkeypatch.setenv("TINTYPE_HOME", name)
     assert settings.home().is_absolute()
+
+
+def test_comfyui_servers_are_given_as_addresses_separated_by_commas(monkeypatch: pytest.MonkeyPatch):
+    assert settings.load(settings.Comfy).urls == ()
+    monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:8188/, https://gpu.example:443/comfy")
+    assert settings.load(settings.Comfy).urls == ("http://127.0.0.1:8188", "https://gpu.example:443/comfy")
+    monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:8188, gpu.example:8188")
+    with pytest.raises(SetupError, match=r"must look like http://host:8188, not 'gpu\.example:8188'"):
+        settings.load(settings.Comfy)

@@ -188,6 +188,38 @@ class Engine(Group):
     )
 
 
+class Comfy(Group):
+    """ComfyUI servers that make pictures."""
+
+    table = "comfy"
+    model_config = SettingsConfigDict(env_prefix="TINTYPE_COMFY_")
+
+    url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("COMFYUI_URL"),
+        description="Address of a ComfyUI server, e.g. http://127.0.0.1:8188; several are separated by commas.",
+    )
+    models: Path | None = Field(
+        default=None,
+        description="Folder of models `tintype comfy up` shows to ComfyUI; default: `models` under the data folder.",
+    )
+    answer_s: float = Field(default=30.0, gt=0, le=600, description="Longest a server may take to answer.")
+    concurrency: int = Field(default=2, ge=1, le=64, description="Jobs that one worker gives to one server at once.")
+    free_after_s: float = Field(default=600.0, ge=0, description="Idle time before a server unloads models; 0: never.")
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The address of each server, without a slash at the end."""
+        return tuple(one.strip().rstrip("/") for one in (self.url or "").split(",") if one.strip())
+
+    @model_validator(mode="after")
+    def _names_servers(self) -> Self:
+        for url in self.urls:
+            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+                raise ValueError(f"COMFYUI_URL must look like http://host:8188, not {url!r}")
+        return self
+
+
 class Intake(Group):
     """What strangers hand in: links, weights, videos."""
 
@@ -256,7 +288,7 @@ class Logs(Group):
     )
 
 
-GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Intake, Provenance, Logs)
+GROUPS: tuple[type[Group], ...] = (Database, Api, Storage, Worker, Engine, Comfy, Intake, Provenance, Logs)
 
 G = TypeVar("G", bound=Group)
 

@@ -110,3 +110,15 @@ def test_a_model_without_options_takes_none():
 def test_a_schema_that_could_not_be_checked_is_refused(schema):
     with pytest.raises(ValidationError):
         options.Schema.model_validate(schema)
+
+
+def test_a_picture_stands_directly_among_the_options_and_nowhere_deeper():
+    picture = {"type": "string", "format": "picture"}
+    flat = options.Schema.model_validate({"type": "object", "properties": {"pose": picture}})
+    deep = [
+        {"type": "array", "items": picture},
+        {"type": "object", "properties": {"b": {"type": "object", "properties": {"c": picture}}}},
+    ]
+    assert not options.has_deep_pictures(flat)
+    for one in deep:
+        assert options.has_deep_pictures(options.Schema.model_validate({"type": "object", "properties": {"a": one}}))

@@ -39,6 +39,9 @@ def test_the_layers_hold_in_an_untouched_copy(copy: Path):
         ("engine/runner.py", "from tintype.db import session", "Makers of pictures see no database"),
         ("worker/run.py", "from tintype.engine import runner", "The engine is known through its entry point only"),
         ("worker/run.py", "from tintype.inference import onnx", "The engine is known through its entry point only"),
+        ("comfy/__init__.py", "import torch", "Machine learning stays in worker processes"),
+        ("comfy/__init__.py", "from tintype.db import session", "Makers of pictures see no database"),
+        ("worker/run.py", "import tintype.comfy", "ComfyUI is known through its entry point"),
     ],
 )
 def test_a_planted_violation_is_found(copy: Path, module: str, line: str, contract: str):

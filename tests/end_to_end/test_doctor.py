@@ -1,5 +1,6 @@
 """`tintype doctor`, and what only root meets: a home nobody else may enter, and databases left behind by one."""
 
+import asyncio
 import datetime as dt
 import re
 import shutil
@@ -12,7 +13,8 @@ import pytest
 from tests import certificates
 from tests.db.servers import as_root
 from tests.end_to_end.commands import COMMAND, environment, interrupt, up
-from tests.processes import PLUGINS
+from tests.processes import PLUGINS, free_port
+from tests.standins.comfyui import server
 from tintype.db import privileges
 from tintype.media.provenance import credentials, own_certificate
 
@@ -35,6 +37,7 @@ def test_doctor_finds_nothing_wrong_and_says_what_is_when_something_is(home: Pat
     assert well.returncode == 0, well.stdout
     assert "signing certificate: none yet" in well.stdout
     assert "note   safety detectors: none installed: only the built-in model `sketch` is drawn" in well.stdout
+    assert "ok     provider comfyui: no server is set up; COMFYUI_URL names one" in well.stdout
     ill = doctor(home, DATABASE_URL="postgresql://nobody@127.0.0.1:1/none", PYTHONPATH=str(PLUGINS))
     assert ill.returncode == 1
     assert "correct DATABASE_URL" in ill.stdout
@@ -99,6 +102,16 @@ def test_looking_for_detectors_imports_no_torch_where_none_is_installed(home: Pa
         "import sys; from tintype.cli import doctor; list(doctor._safety_detectors()); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(home), timeout=60, check=True)
+
+
+async def test_doctor_shows_comfyui_servers_what_they_lack_and_which_of_them_is_away(home: Path, tmp_path: Path):
+    async with server.running(tmp_path) as comfyui:
+        away = f"http://127.0.0.1:{free_port()}"
+        found = await asyncio.to_thread(doctor, home, COMFYUI_URL=f"{comfyui.url},{away}", COLUMNS="2000")
+    assert found.returncode == 1
+    assert f" at {comfyui.url} (ComfyUI 0.3.64, " in found.stdout
+    assert "GB free); any family" in found.stdout
+    assert f"wrong  provider comfyui, {away}: ComfyUI at {away} cannot be reached" in found.stdout
 
 
 @as_root

@@ -151,3 +151,29 @@ def test_options_that_are_taken_can_be_kept_as_json(value):
         return
     text = json.dumps(options, allow_nan=False, ensure_ascii=False).encode()
     assert b"\\u0000" not in text
+
+
+CHOOSES_ITS_CHECKPOINT = {
+    "family": "sdxl",
+    "samplers": ["euler", "euler_ancestral"],
+    "options": {"type": "object", "properties": {"checkpoint": {"type": "string"}, "scheduler": {"type": "string"}}},
+}
+
+
+def test_a_style_chooses_checkpoint_sampler_steps_and_guidance_where_the_request_leaves_them_open(catalogue):
+    there = catalogue(**CHOOSES_ITS_CHECKPOINT)
+    found = resolve(there, style="anime").parameters
+    assert (found["sampler"], found["num_inference_steps"], found["guidance_scale"]) == ("euler_ancestral", 28, 6.0)
+    assert found["options"]["checkpoint"].startswith("sdxl/animagine")
+    assert found["options"]["scheduler"] == "normal"
+    own = resolve(there, style="anime", sampler="euler", steps=5, cfg_scale=2, options={"scheduler": "karras"})
+    chosen = own.parameters
+    assert (chosen["sampler"], chosen["num_inference_steps"], chosen["guidance_scale"]) == ("euler", 5, 2)
+    assert chosen["options"] == {**found["options"], "scheduler": "karras"}
+
+
+def test_a_style_leaves_how_a_model_runs_alone_where_it_cannot_choose_the_checkpoint(catalogue):
+    there = catalogue(family="sdxl", samplers=["euler", "euler_ancestral"])
+    found = resolve(there, style="anime").parameters
+    assert (found["sampler"], found["num_inference_steps"], found["options"]) == ("euler", 2, {})
+    assert "anime" in found["drawn"]["prompt"]

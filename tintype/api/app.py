@@ -12,7 +12,18 @@ from tintype.api import document, guards, pages, problems
 from tintype.api.context import Context
 from tintype.api.feed import Feed
 from tintype.api.issuing import Issuing
-from tintype.api.routes import consents, events, generate, health, inspect, media, models, synchronous, verdicts
+from tintype.api.routes import (
+    consents,
+    events,
+    generate,
+    health,
+    inspect,
+    media,
+    models,
+    synchronous,
+    verdicts,
+    workflows,
+)
 from tintype.api.vitals import Vitals
 from tintype.catalog.operations import Catalogue
 from tintype.db import session as db
@@ -68,7 +79,7 @@ def create(*, url: str, home: Path, api: settings.Api) -> FastAPI:
     )
     app.add_middleware(guards.Guards, api=api)
     problems.install(app)
-    for module in (generate, events, inspect, media, models, consents, verdicts, health, synchronous):
+    for module in (generate, events, inspect, media, workflows, models, consents, verdicts, health, synchronous):
         app.include_router(module.router)
     pages.install(app)
     return app

@@ -46,7 +46,7 @@ async def brought_along(context: Context, request: Request) -> AsyncGenerator[Br
     """
     brought = Brought()
     try:
-        for one in pictures.named(request):
+        for one in pictures.named(request, context.catalogue):
             if one.media_id is None and one.text not in brought.uploads:
                 try:
                     brought.uploads[one.text] = await stored(context, one.text)

@@ -28,9 +28,13 @@ Kind = Literal[
     "upscaler",
     "detector",
     "translator",
+    "workflow",
 ]
-Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "references", "last_image"]
+Feature = Literal["negative_prompt", "loras", "controls", "style_image", "hires", "refiner", "last_image", "references"]
 ControlType = Literal["canny", "depth", "pose", "scribble", "tile"]
+Taken = Literal[
+    "prompt", "width", "height", "seed", "num_inference_steps", "guidance_scale", "strength", "scale", "seconds", "fps"
+]
 
 MAX_FRAMES = 3600
 MAX_FPS = 120
@@ -70,7 +74,7 @@ class Licence(Value):
 
     id: str
     url: str | None = None
-    commercial: Literal["yes", "no", "threshold", "territory"]
+    commercial: Literal["yes", "no", "threshold", "territory", "unknown"]
     gated: bool = False
     accept_required: bool = False
 
@@ -82,7 +86,7 @@ class Defaults(Value):
     height: int
     steps: int
     guidance_scale: float
-    sampler: str
+    sampler: str = ""
     negative_prompt: str = ""
 
 
@@ -135,8 +139,9 @@ class Manifest(Value):
     understands (`tintype.catalog.options` says how much of one); it validates a request, documents it and draws its
     form. `draws_people` decides whether the safety detector is needed to load it; `depicts_person` says that a LoRA was
     trained on one person, and then it counts as a picture of one. `controls` are the kinds of pictures a ControlNet
-    understands or a preprocessor makes of photographs, `scales` how many times an upscaler enlarges, `length` how long
-    videos are.
+    understands, a preprocessor makes of photographs or a workflow follows, `scales` how many times an upscaler
+    enlarges, `length` how long videos are. `takes` are the fields of a request that a workflow puts to use; None, all
+    of them. What it does not take is refused, not ignored.
     """
 
     id: Slug
@@ -158,6 +163,7 @@ class Manifest(Value):
     depicts_person: bool = False
     controls: tuple[ControlType, ...] = ()
     scales: tuple[int, ...] = ()
+    takes: tuple[Taken, ...] | None = None
     defaults: Defaults | None = None
     limits: Limits | None = None
     length: Length | None = None
@@ -170,11 +176,12 @@ class Manifest(Value):
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         generates = any(task.startswith("text_to") or task.endswith("_to_video") for task in self.tasks)
-        if generates and (self.defaults is None or self.limits is None or not self.samplers):
+        samples = bool(self.samplers) or self.loader == "comfy"  # a workflow may leave the choice to its graph
+        if generates and (self.defaults is None or self.limits is None or not samples):
             raise ValueError("a model that generates needs `defaults`, `limits` and `samplers`")
         if self.length is None and any(task.endswith("_to_video") for task in self.tasks):
             raise ValueError("a model that makes videos needs `length`, `defaults`, `limits` and `samplers`")
-        if self.defaults is not None and self.defaults.sampler not in self.samplers:
+        if self.defaults is not None and self.samplers and self.defaults.sampler not in self.samplers:
             raise ValueError(f"default sampler {self.defaults.sampler!r} is not among `samplers`")
         if "references" in self.features and (self.limits is None or not self.limits.max_references):
             raise ValueError("a model that takes references says how many in `limits.max_references`")
@@ -185,6 +192,8 @@ class Manifest(Value):
     def _can_be_checked(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
         if value and options.Schema.model_validate(value).type != "object":
             raise ValueError("options are an object with `properties`")
+        if value and options.has_deep_pictures(options.Schema.model_validate(value)):
+            raise ValueError("options of the format `picture` stand directly below `properties`")
         return value
 
     @property
@@ -200,9 +209,19 @@ def read(path: Path) -> Manifest:
         ManifestError: it is missing, not JSON, or breaks a rule; the message says which.
     """
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise ManifestError(f"{path}: {problems}") from error
+        return parse(json.loads(path.read_text()), where=str(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path}: {error}") from error
+
+
+def parse(value: object, *, where: str) -> Manifest:
+    """The manifest in a JSON value; `where` names it in messages.
+
+    Raises:
+        ManifestError: it breaks a rule; the message says which.
+    """
+    try:
+        return Manifest.model_validate(value)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+        raise ManifestError(f"{where}: {problems}") from error

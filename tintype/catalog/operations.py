@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tintype import errors, logs
+from tintype import errors, logs, settings
 from tintype.catalog import manifest
 from tintype.catalog.manifest import Manifest
 from tintype.safety import identity
 
 BUILTIN = Path(__file__).parent / "builtin"
+WORKFLOWS = Path(__file__).parent / "workflows"
+"""Workflows that ship with Tintype. They are no models of its own: what they draw is looked at like all else."""
+
 DEFAULT_MODEL = "sketch"
 MANIFEST_NAME = "manifest.json"
 CHUNK_BYTES = 1 << 20
@@ -49,8 +52,12 @@ class Model:
 
 
 def folders(home: Path) -> tuple[Path, ...]:
-    """Where models lie: those in the package, then those the user installed (which win)."""
-    return BUILTIN, home / "models"
+    """Where models lie: those in the package, then those the user installed (which win).
+
+    The workflows in the package are there only where a ComfyUI is set up to run them.
+    """
+    workflows = (WORKFLOWS,) if settings.load(settings.Comfy).urls else ()
+    return BUILTIN, *workflows, home / "models"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,7 @@ class Catalogue:
 
     def __init__(self, home: Path) -> None:
         self._home = home
+        self._roots = folders(home)
         self._seen: frozenset[tuple[str, int]] = frozenset()
         self._models: Mapping[str, Model] = {}
         self._looked = -LOOK_S
@@ -111,7 +119,7 @@ class Catalogue:
     def _look(self) -> None:
         seen = frozenset(
             (str(path), changed_ns)
-            for root in folders(self._home)
+            for root in self._roots
             for path in root.glob(f"*/{MANIFEST_NAME}")
             if (changed_ns := _changed_ns(path)) is not None
         )

@@ -21,10 +21,15 @@ TYPES: dict[str, tuple[type, ...]] = {
 }
 
 Place = tuple[str | int, ...]
+MAX_TEXT_CHARS = 20_000
+"""What any text may have; a schema may allow less."""
 
 
 class Schema(BaseModel):
-    """What one option may be; an object takes no property it does not name."""
+    """What one option may be; an object takes no property it does not name.
+
+    A text of the format `picture` names a picture of the actor's: by id, as a data URL or as a link.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,6 +38,7 @@ class Schema(BaseModel):
     description: str = ""
     default: Any = None
     examples: tuple[Any, ...] = ()
+    format: Literal["picture"] | None = None
     enum: tuple[Any, ...] | None = None
     minimum: float = -math.inf
     maximum: float = math.inf
@@ -50,6 +56,21 @@ class Schema(BaseModel):
         return self
 
 
+def has_deep_pictures(schema: Schema) -> bool:
+    """Whether a picture stands elsewhere than directly among an object's properties, where nobody looks for one."""
+    return any(_holds_picture(part) for one in schema.properties.values() for part in _parts(one))
+
+
+def _holds_picture(schema: Schema) -> bool:
+    return schema.format is not None or any(map(_holds_picture, _parts(schema)))
+
+
+def _parts(schema: Schema) -> Iterator[Schema]:
+    yield from schema.properties.values()
+    if schema.items is not None:
+        yield schema.items
+
+
 def check(value: object, schema: Schema, place: Place) -> Iterator[FieldError]:
     """Everything in `value` that breaks `schema`, each with the limit; `place` is where the value stands."""
     if not _is_of_type(value, schema.type):
@@ -62,8 +83,9 @@ def check(value: object, schema: Schema, place: Place) -> Iterator[FieldError]:
         yield from _check_object(cast("dict[str, object]", value), schema, place)
     elif isinstance(value, list | tuple):
         yield from _check_array(cast("list[object]", value), schema, place)
-    elif isinstance(value, str) and len(value) > schema.max_length:
-        yield FieldError(loc=place, msg=f"has {len(value)} characters; send at most {schema.max_length:g}")
+    elif isinstance(value, str) and schema.format is None and len(value) > min(schema.max_length, MAX_TEXT_CHARS):
+        most = min(schema.max_length, MAX_TEXT_CHARS)
+        yield FieldError(loc=place, msg=f"has {len(value)} characters; send at most {most:g}")
     elif isinstance(value, int | float):
         if value < schema.minimum:
             yield FieldError(loc=place, msg=f"is {value}; send {schema.minimum:g} or more")

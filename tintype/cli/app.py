@@ -5,7 +5,7 @@ import sys
 import typer
 
 from tintype import errors
-from tintype.cli import doctor, generate, inspect, models, serve, up
+from tintype.cli import comfy, doctor, generate, inspect, models, serve, up
 from tintype.cli.stopping import SIGNALS
 from tintype.cli.terminal import err, say_error
 
@@ -24,6 +24,7 @@ app.command("migrate")(serve.migrate)
 app.command("doctor")(doctor.doctor)
 app.command("inspect")(inspect.inspect)
 app.add_typer(models.app, name="models")
+app.add_typer(comfy.app, name="comfy")
 
 
 def main() -> None:

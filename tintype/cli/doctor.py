@@ -198,11 +198,15 @@ def _providers() -> Iterator[Finding]:
     for name, provider in loaded.ready.items():
         capability = _complete_capabilities(provider)
         asyncio.run(provider.close())
-        devices = ", ".join(capability.devices) or "no devices of its own"
-        detail = capability.problem or f"{devices}; {', '.join(capability.families)}"
-        yield Finding(part=f"provider {name}", is_well=capability.problem is None, detail=detail)
+        part = f"provider {name}"
+        if capability.families:
+            families = ", ".join(capability.families).replace("*", "any family")
+            detail = f"{', '.join(capability.devices) or 'no devices of its own'}; {families}"
+            yield Finding(part=part, is_well=capability.problem is None, detail=capability.problem or detail)
         for note in capability.notes:
-            yield Finding(part=f"provider {name}", is_well=True, detail=note)
+            yield Finding(part=part, is_well=True, detail=note)
+        for broken, why in capability.broken.items():
+            yield Finding(part=f"{part}, {broken}", is_well=False, detail=why)
 
 
 def _complete_capabilities(provider: Provider) -> Capability:

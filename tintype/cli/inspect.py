@@ -78,8 +78,10 @@ def _settings_lines(found: Inspection) -> Iterator[str]:
         yield f"settings:  {_plain(found.settings.reason or 'none')}"
         return
     yield f"settings:  as {_plain(found.settings.source or '?')} writes them"
-    for name, value in written.model_dump(exclude_defaults=True).items():
+    for name, value in written.model_dump(exclude_defaults=True, exclude={"graph"}).items():
         yield f"           {name.replace('_', ' ')}: {_plain(str(value))}"
+    if written.graph is not None:
+        yield f"           workflow: {len(written.graph)} nodes; `tintype comfy add` makes a model of this file"
 
 
 def _plain(text: str) -> str:

@@ -33,9 +33,11 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
             if _controlnet(control, manifest, models) is None:
                 said = f"no ControlNet for {control.type!r} and {manifest.id!r} is installed; leave it out"
                 yield FieldError(loc=("body", "controls", index, "type"), msg=said)
-            if _lacks_drawing(control) and _preprocessor(control, manifest, models) is None:
+            if _lacks_drawing(control, manifest) and _preprocessor(control, manifest, models) is None:
                 said = f"no model that makes one of a photograph is installed; send {DRAWN_BY_NETWORKS[control.type]}"
                 yield FieldError(loc=("body", "controls", index, "is_ready"), msg=f"{said}, and true here")
+            if manifest.kind == "workflow":
+                yield from _workflow_control_problems(request, index, manifest)
             if control.start >= control.end:
                 yield FieldError(loc=("body", "controls", index, "start"), msg="send less than `end`")
     if "style_image" in features and request.style_image is not None and not _of("style_adapter", manifest, models):
@@ -48,6 +50,14 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
             yield FieldError(loc=("body", "refiner", "model"), msg=said)
     if "hires" in features and request.hires is not None and request.hires.upscaler is not None:
         yield from upscaler_problems(request.hires.upscaler, ("hires", "upscaler"), manifest, models)
+
+
+def _workflow_control_problems(request: ImageCreate, index: int, manifest: Manifest) -> Iterator[FieldError]:
+    """What a workflow, which has one place for each type of control, has no place for."""
+    control = request.controls[index]
+    if control.type in [before.type for before in request.controls[:index]]:
+        said = f"{manifest.id!r} takes one picture of each type; leave the others out"
+        yield FieldError(loc=("body", "controls", index, "type"), msg=said)
 
 
 def upscaler_problems(name: str, place: Place, manifest: Manifest, models: Models) -> Iterator[FieldError]:
@@ -92,7 +102,7 @@ def chosen(request: ImageCreate, manifest: Manifest, models: Models, pictures: M
                 **control.model_dump(),
                 "image": pictures["body", "controls", index, "image"],
                 "model": _controlnet(control, manifest, models),
-                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control) else None,
+                "preprocessor": _preprocessor(control, manifest, models) if _lacks_drawing(control, manifest) else None,
             }
             for index, control in enumerate(request.controls)
         ]
@@ -133,6 +143,8 @@ def _of(kind: Kind, manifest: Manifest, models: Models) -> list[str]:
 
 
 def _controlnet(control: Control, manifest: Manifest, models: Models) -> str | None:
+    if manifest.kind == "workflow":  # it has its own in its graph
+        return manifest.id if control.type in manifest.controls else None
     fitting = _of("controlnet", manifest, models)
     return next((name for name in fitting if control.type in models[name].manifest.controls), None)
 
@@ -148,9 +160,9 @@ def _learned_words(request: ImageCreate, manifest: Manifest, models: Models) -> 
     }
 
 
-def _lacks_drawing(control: Control) -> bool:
-    """Whether another model has to make the drawing that this control is shown."""
-    return control.type in DRAWN_BY_NETWORKS and not control.is_ready
+def _lacks_drawing(control: Control, manifest: Manifest) -> bool:
+    """Whether another model has to make the drawing that this control is shown; a workflow does so in its graph."""
+    return control.type in DRAWN_BY_NETWORKS and not control.is_ready and manifest.kind != "workflow"
 
 
 def _preprocessor(control: Control, manifest: Manifest, models: Models) -> str | None:

@@ -110,7 +110,7 @@ def _picture_parameters(
 def _edit_problems(
     request: EditCreate, inputs: Sequence[Picture], manifest: Manifest, catalogue: Catalogue
 ) -> Iterator[FieldError]:
-    if not request.prompt:
+    if not request.prompt and (manifest.takes is None or "prompt" in manifest.takes):
         yield field("prompt", "is required; say what to draw")
     if request.background is not None:
         if not able("remove_background", catalogue):
@@ -175,7 +175,8 @@ def _resolve_removal(request: EditCreate, model: Model, inputs: Sequence[Picture
     if problems:
         raise invalid(problems)
     source = _source(inputs)
-    parameters = _of_pictures_alone("remove_background", source, (source.width, source.height), request)
+    size = (source.width, source.height)
+    parameters = _of_pictures_alone("remove_background", size, request, manifest, inputs)
     return Resolved(model=model, style=None, prompt="", parameters=parameters)
 
 
@@ -200,7 +201,8 @@ def resolve_upscale(request: UpscaleCreate, catalogue: Catalogue, inputs: Sequen
     ]
     if problems:
         raise invalid(problems)
-    parameters = {**_of_pictures_alone("upscale", source, (width, height), request), "scale": request.scale}
+    parameters = _of_pictures_alone("upscale", (width, height), request, manifest, inputs)
+    parameters["scale"] = request.scale
     return Resolved(model=model, style=None, prompt="", parameters=parameters)
 
 
@@ -245,7 +247,11 @@ def _scale_problems(request: UpscaleCreate, width: int, height: int, manifest: M
 
 
 def _of_pictures_alone(
-    task: Task, source: Media, size: tuple[int, int], request: EditCreate | UpscaleCreate
+    task: Task,
+    size: tuple[int, int],
+    request: EditCreate | UpscaleCreate,
+    manifest: Manifest,
+    inputs: Sequence[Picture],
 ) -> dict[str, Any]:
     """The parameters of work in which no words and no chance have a part."""
     return {
@@ -263,8 +269,8 @@ def _of_pictures_alone(
         "sampler": "",
         "seed_mode": "fast",
         "output_format": request.output_format,
-        "options": request.options,
-        "image": str(source.id),
+        **validation.option_parameters(request.options, manifest, inputs),
+        "image": str(_source(inputs).id),
     }
 
 

@@ -96,7 +96,7 @@ async def create(
         safety.BlockedError: it asks for what is not made here.
         verdicts.PausedError: the actor asked for that too often of late.
     """
-    inputs = await pictures.find(session, actor, request, brought)
+    inputs = await pictures.find(session, actor, request, catalogue, brought)
     resolved = _resolve(request, catalogue, inputs)
     generation_id = new_id()
     await _check(session, actor, resolved.model, resolved.parameters, catalogue, inputs)

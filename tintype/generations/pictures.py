@@ -8,9 +8,11 @@ from sqlalchemy import select
 
 from tintype import errors
 from tintype.accounts.actors import Actor
+from tintype.catalog.manifest import Manifest
+from tintype.catalog.operations import Catalogue
 from tintype.db.session import WriteSession
 from tintype.errors import FieldError
-from tintype.generations.schemas import EditCreate, ImageCreate, Request, UpscaleCreate, VideoCreate
+from tintype.generations.schemas import IS_PICTURE, EditCreate, ImageCreate, Request, UpscaleCreate, VideoCreate
 from tintype.generations.states import Role
 from tintype.media import operations as media
 from tintype.media.operations import Upload
@@ -49,8 +51,8 @@ class Picture:
     media: Media
 
 
-def named(request: Request) -> Iterator[Named]:
-    """Every picture that the request names."""
+def named(request: Request, catalogue: Catalogue) -> Iterator[Named]:
+    """Every picture that the request names, those in the options of the model it names included."""
     if isinstance(request, VideoCreate):
         for name, role in VIDEO_ROLES.items():
             if (text := getattr(request, name)) is not None:
@@ -67,9 +69,26 @@ def named(request: Request) -> Iterator[Named]:
             yield Named(place=("body", "controls", index, "image"), role="control", text=control.image)
         if request.style_image is not None:
             yield Named(place=("body", "style_image"), role="style", text=request.style_image)
+    model = catalogue.models().get(request.model) if request.model is not None else None
+    for name in picture_options(model.manifest) if model is not None else ():
+        text = request.options.get(name)
+        if isinstance(text, str) and IS_PICTURE.match(text):
+            yield Named(place=("body", "options", name), role="reference", text=text)
 
 
-async def find(session: WriteSession, actor: Actor, request: Request, brought: Mapping[str, Upload]) -> list[Picture]:
+def picture_options(manifest: Manifest) -> tuple[str, ...]:
+    """The options of a model that are pictures."""
+    properties = manifest.options.get("properties", {})
+    return tuple(name for name, schema in properties.items() if schema.get("format") == "picture")
+
+
+async def find(
+    session: WriteSession,
+    actor: Actor,
+    request: Request,
+    catalogue: Catalogue,
+    brought: Mapping[str, Upload],
+) -> list[Picture]:
     """The pictures a request names, locked against deletion; those it brings along become uploads of the actor's.
 
     `brought` holds what is stored already of data URLs and links, by the text that names it.
@@ -80,7 +99,7 @@ async def find(session: WriteSession, actor: Actor, request: Request, brought: M
     added: dict[str, Media] = {}
     found: list[Picture] = []
     problems: list[FieldError] = []
-    for name in named(request):
+    for name in named(request, catalogue):
         if name.media_id is None:
             if name.text not in added:
                 added[name.text] = await media.add_upload(session, actor, brought[name.text])

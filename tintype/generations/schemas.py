@@ -22,6 +22,7 @@ VideoFormat = Literal["mp4", "webp", "gif"]
 
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 SURROGATE = re.compile(r"[\ud800-\udfff]")
+DATA_URL = re.compile(r"data:image/[a-z]{3,4};base64,[A-Za-z0-9+/=]*")
 MAX_OPTIONS_DEPTH = 8
 MAX_OPTIONS_VALUES = 1000
 MAX_OPTIONS_INTEGER = 2**53
@@ -67,7 +68,15 @@ def _storable(options: dict[str, Any]) -> dict[str, Any]:
             left += [(part, depth + 1) for pair in cast("dict[str, object]", value).items() for part in pair]
         elif isinstance(value, list):
             left += [(item, depth + 1) for item in cast("list[object]", value)]
-    return {_option_text(name): _with_clean_texts(value) for name, value in options.items()}
+    return {
+        _option_text(name): value if _is_data_url(value) else _with_clean_texts(value)
+        for name, value in options.items()
+    }
+
+
+def _is_data_url(value: object) -> bool:
+    """Whether an option brings a picture along; only an option that is one may be that long."""
+    return isinstance(value, str) and DATA_URL.fullmatch(value) is not None
 
 
 def _with_clean_texts(value: Any) -> Any:

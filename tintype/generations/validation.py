@@ -6,17 +6,17 @@ All that is wrong is reported at once, each with the field, the limit and what t
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from tintype import errors
 from tintype.catalog import operations as catalog
 from tintype.catalog import options, styles
-from tintype.catalog.manifest import Limits, Manifest
+from tintype.catalog.manifest import Limits, Manifest, Taken
 from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
 from tintype.generations import companions, pictures
 from tintype.generations.pictures import Picture, Place
-from tintype.generations.schemas import MAX_SEED, ImageCreate
+from tintype.generations.schemas import IS_PICTURE, MAX_SEED, ImageCreate
 from tintype.media.tables import Media
 from tintype.safety import registry
 
@@ -82,6 +82,7 @@ def drawing_problems(request: ImageCreate, model: Model, catalogue: Catalogue) -
     yield from _run_problems(request, manifest.limits, manifest)
     yield from _text_problems(request, manifest.limits, manifest)
     yield from feature_problems(request, manifest)
+    yield from taken_problems(request, manifest)
     yield from companions.problems(request, manifest, catalogue.models())
     yield from option_problems(request.options, manifest)
 
@@ -99,9 +100,9 @@ def filled_in(
     `drawn` are the words the model gets, which a style may have changed.
     """
     first_seed = secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed
-    defaults = manifest.defaults
     assert first_seed is not None
-    assert defaults is not None
+    assert manifest.defaults is not None
+    defaults, chosen = styles.run(style, manifest, manifest.defaults, request.options)
     drawn = (request.prompt, request.negative_prompt or defaults.negative_prompt)
     if style is not None:
         drawn = styles.apply(style, manifest.family, *drawn)
@@ -120,7 +121,7 @@ def filled_in(
         "sampler": request.sampler or defaults.sampler,
         "seed_mode": request.seed_mode,
         "output_format": request.output_format,
-        "options": request.options,
+        **option_parameters(chosen, manifest, inputs),
         **companions.chosen(request, manifest, catalogue.models(), pictures.ids_by_place(inputs)),
     }
 
@@ -243,10 +244,8 @@ def _run_problems(request: ImageCreate, limits: Limits, manifest: Manifest) -> I
     if (request.guidance_scale or 0) > limits.max_guidance_scale:
         yield field("guidance_scale", f"{manifest.id!r} takes at most {limits.max_guidance_scale}")
     if request.sampler is not None and request.sampler not in manifest.samplers:
-        yield field(
-            "sampler",
-            f"{manifest.id!r} has no sampler {request.sampler!r}; send {_one_of(manifest.samplers)}",
-        )
+        mend = f"send {_one_of(manifest.samplers)}" if manifest.samplers else "it has its own, so leave it out"
+        yield field("sampler", f"{manifest.id!r} has no sampler {request.sampler!r}; {mend}")
 
 
 def _text_problems(request: ImageCreate, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
@@ -273,6 +272,13 @@ def feature_problems(request: ImageCreate, manifest: Manifest) -> Iterator[Field
     yield from delivery_problems(request.route, request.webhook)
 
 
+def taken_problems(request: ImageCreate, manifest: Manifest) -> Iterator[FieldError]:
+    """The fields of a request that a workflow would not put to use."""
+    for name in () if manifest.takes is None else get_args(Taken):
+        if name not in (manifest.takes or ()) and getattr(request, name, None) not in (None, "", -1):
+            yield field(name, f"{manifest.id!r} is a workflow that does not take it; leave it out")
+
+
 def delivery_problems(route: str | None, webhook: str | None) -> Iterator[FieldError]:
     """What this server is not set up for."""
     if route is not None:
@@ -285,6 +291,23 @@ def option_problems(given: Mapping[str, Any], manifest: Manifest) -> Iterator[Fi
     """What in the options breaks the schema of the model's own."""
     schema = options.Schema.model_validate(manifest.options or {"type": "object"})
     yield from options.check(given, schema, ("body", "options"))
+    for name in pictures.picture_options(manifest):
+        if isinstance(text := given.get(name), str) and not IS_PICTURE.match(text):
+            said = "is no picture; send the id of one of yours, or the file as `data:image/png;base64,…`"
+            yield FieldError(loc=("body", "options", name), msg=said)
+
+
+def option_parameters(given: Mapping[str, Any], manifest: Manifest, inputs: Sequence[Picture]) -> dict[str, Any]:
+    """The options as parameters: pictures among them by id, and named once more in `option_pictures`.
+
+    Raises:
+        InvalidGenerationError: a picture was not looked up, because the request does not name its model.
+    """
+    found = pictures.ids_by_place(inputs)
+    named = {name: found.get(("body", "options", name)) for name in pictures.picture_options(manifest) if name in given}
+    if lost := [name for name, media_id in named.items() if media_id is None]:
+        raise invalid([FieldError(loc=("body", "options", lost[0]), msg=f"send `model` {manifest.id!r} beside it")])
+    return {"options": {**given, **named}, **({"option_pictures": named} if named else {})}
 
 
 def _one_of(names: tuple[str, ...]) -> str:

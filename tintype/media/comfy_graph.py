@@ -48,6 +48,12 @@ def read(graph: dict[str, object]) -> GraphSettings | None:
     return GraphSettings(values=values, loras=list(_loras(nodes, inputs, ("model", guided))))
 
 
+def is_whole(graph: dict[str, object]) -> bool:
+    """Whether it is a graph through and through, such as ComfyUI could run."""
+    nodes = [cast(Inputs, node) if isinstance(node, dict) else {} for node in graph.values()]
+    return 0 < len(nodes) <= MAX_NODES and all(isinstance(node.get("class_type"), str) for node in nodes)
+
+
 def _inputs(node: object) -> Inputs:
     inputs = cast(Inputs, node).get("inputs") if isinstance(node, dict) else None
     return cast(Inputs, inputs) if isinstance(inputs, dict) else {}

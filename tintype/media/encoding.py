@@ -5,6 +5,9 @@
 | PNG | `parameters` text chunk | `tintype` text chunk | `XML:com.adobe.xmp` text chunk |
 | JPEG, WebP | EXIF UserComment, UTF-16 | `tintype:Settings` in the XMP | XMP |
 
+The ComfyUI workflow of a picture that has one stands where ComfyUI opens it from: in PNG a `prompt` text chunk, in WebP
+the EXIF field `Model` behind `prompt:`; in JPEG ComfyUI looks for none.
+
 Our JSON lies in the XMP because XMP is UTF-8, has a namespace of our own and is kept by exiftool, Lightroom
 and C2PA signers; EXIF ImageDescription is ASCII and is what galleries show as the caption. A JPEG holds at
 most 64 KiB of each: what does not fit is left out, the label never is.
@@ -15,10 +18,11 @@ source; where no compiler built it, Pillow at its fastest level takes over.
 
 import hashlib
 import io
+import json
 import struct
 import zlib
-from collections.abc import Callable
-from typing import Literal, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +55,7 @@ LEAST_PREVIEW_SIDE = 16
 PREVIEW_QUALITY = 60
 JPEG_SEGMENT_BYTES = 65_000  # 65,533 less the marker and Pillow's own headers
 IHDR_END = 33  # signature 8, length 4, type 4, header 13, checksum 4
-EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+EXIF_IFD, USER_COMMENT, CAMERA_MODEL = 0x8769, 0x9286, 0x0110
 
 
 def encode(
@@ -78,7 +82,9 @@ def encode(
         pixels = _with_alpha(pixels, alpha, format)
     if format == "png":
         return _with_chunks(_png(pixels), _png_chunks(settings, label))
-    exif = _exif(settings_text.to_parameters(settings)) if settings else b""
+    exif = (
+        _exif(settings_text.to_parameters(settings), settings.graph if format == "webp" else None) if settings else b""
+    )
     packet = xmp.packet(label, settings_text.to_json(settings) if settings else None)
     if format == "jpeg":
         exif = exif if len(exif) <= JPEG_SEGMENT_BYTES else b""
@@ -172,7 +178,8 @@ def _png_chunks(settings: GenerationSettings | None, label: Label) -> bytes:
     if settings is None:
         return said
     parameters = _text_chunk("parameters", settings_text.to_parameters(settings))
-    return parameters + _text_chunk(settings_text.TOOL, settings_text.to_json(settings)) + said
+    graph = b"" if settings.graph is None else _text_chunk("prompt", json.dumps(settings.graph))
+    return parameters + graph + _text_chunk(settings_text.TOOL, settings_text.to_json(settings)) + said
 
 
 def _text_chunk(key: str, text: str) -> bytes:
@@ -197,7 +204,9 @@ def _with_chunks(png: bytes, chunks: bytes) -> bytes:
     return png[:IHDR_END] + chunks + png[IHDR_END:]
 
 
-def _exif(parameters: str) -> bytes:
+def _exif(parameters: str, graph: Mapping[str, Any] | None) -> bytes:
     exif = Image.Exif()
+    if graph is not None:
+        exif[CAMERA_MODEL] = f"prompt:{json.dumps(graph)}"
     exif.get_ifd(EXIF_IFD)[USER_COMMENT] = b"UNICODE\0" + parameters.encode("utf-16-be", "replace")
     return exif.tobytes()

@@ -6,6 +6,7 @@ that is missing or of the wrong kind is unknown, never an error.
 
 import json
 import re
+from collections.abc import Iterator
 from typing import cast
 
 from tintype.media import comfy_graph, embedded, settings_text
@@ -13,6 +14,9 @@ from tintype.media.embedded import Embedded
 from tintype.media.settings_text import GenerationSettings, Lora, real, whole
 
 MAX_LORAS = 50
+MAX_GRAPH_CHARS = 1 << 20
+"""A ComfyUI graph is read up to here; the largest that people share have a tenth of it."""
+
 RESOLUTION = re.compile(r"\(?(\d{1,5}), ?(\d{1,5})\)?")
 Object = dict[str, object]
 
@@ -108,16 +112,27 @@ def read_novelai(found: Embedded) -> GenerationSettings | None:
 
 def read_comfyui(found: Embedded) -> GenerationSettings | None:
     """The executed graph: `prompt` in PNG, `prompt:{...}` in an EXIF camera field of WebP."""
-    texts = [found.texts.get("prompt")]
-    for tag in (embedded.MODEL, embedded.MAKE, embedded.IMAGE_DESCRIPTION):
-        key, _, text = found.fields.get(tag, "").partition(":")
-        texts.append(text if key.lower() == "prompt" else None)
-    for graph in filter(None, map(_object, texts)):
+    for graph in _comfy_graphs(found):
         fields = comfy_graph.read(graph)
+        if fields is None and comfy_graph.is_whole(graph):
+            fields = comfy_graph.GraphSettings(values={}, loras=[])
         if fields is not None:
             loras = pair_loras([name for name, _ in fields.loras], [weight for _, weight in fields.loras])
             return build("comfyui", None, fields.values, loras)
     return None
+
+
+def graph_in(found: Embedded) -> Object | None:
+    """The executed graph itself, as ComfyUI takes it again; None where there is none, or one that is too large."""
+    return next((graph for graph in _comfy_graphs(found) if comfy_graph.is_whole(graph)), None)
+
+
+def _comfy_graphs(found: Embedded) -> Iterator[Object]:
+    texts = [found.texts.get("prompt")]
+    for tag in (embedded.MODEL, embedded.MAKE, embedded.IMAGE_DESCRIPTION):
+        key, _, text = found.fields.get(tag, "").partition(":")
+        texts.append(text if key.lower() == "prompt" else None)
+    yield from filter(None, (_object(text) for text in texts if text and len(text) <= MAX_GRAPH_CHARS))
 
 
 def build(tool: str, version: object, fields: Object, loras: tuple[Lora, ...] = ()) -> GenerationSettings:

@@ -44,7 +44,8 @@ def recall(data: bytes) -> RecalledSettings | NothingFound:
     for read in READERS:
         settings = read(found)
         if settings is not None:
-            return RecalledSettings(source=settings.tool, settings=settings)
+            graph = foreign.graph_in(found)
+            return RecalledSettings(source=settings.tool, settings=settings.model_copy(update={"graph": graph}))
     marks = [mark for mark in MARKS if mark in found.texts]
     if marks or xmp.OWN_NAME in found.xmp:
         return NothingFound(reason=f"settings are there but unreadable: {', '.join(marks) or 'XMP'}")

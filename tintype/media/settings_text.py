@@ -12,7 +12,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -54,7 +54,8 @@ class Lora(BaseModel):
 class GenerationSettings(BaseModel):
     """What made a picture. A field that is None (or an empty prompt) is unknown.
 
-    `guidance_scale` is the CFG scale; `model_hash` the first 10 hex digits of the checkpoint's sha256 (what
+    `graph` is the ComfyUI workflow that drew it, in API format; files hold it where ComfyUI looks for it, and neither
+    text does. `guidance_scale` is the CFG scale; `model_hash` the first 10 hex digits of the checkpoint's sha256 (what
     Civitai looks up); `width` and `height` are pixels. `extra` holds further named fields as text, e.g. `Clip
     skip`.
     """
@@ -76,11 +77,12 @@ class GenerationSettings(BaseModel):
     tool: str = TOOL
     tool_version: str | None = tintype.__version__
     extra: Mapping[Name, str] = Field(default_factory=dict[str, str], max_length=MAX_EXTRA)
+    graph: Mapping[str, Any] | None = None
 
 
 def to_json(settings: GenerationSettings) -> str:
     """Our own form: one JSON object with `format` (its version) and the fields that are known."""
-    fields = settings.model_dump(mode="json", exclude_defaults=True)
+    fields = settings.model_dump(mode="json", exclude_defaults=True, exclude={"graph"})
     named = {"format": JSON_VERSION, "tool": settings.tool, "tool_version": settings.tool_version}
     return json.dumps(named | fields, ensure_ascii=False, separators=(",", ":"))
 

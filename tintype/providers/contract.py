@@ -140,13 +140,15 @@ class Checkpoint:
 class Output:
     """Picture `index` of the request: `pixels` are uint8 RGB, shape [height, width, 3].
 
-    `alpha`, uint8 [height, width], comes with a picture whose background was removed.
+    `alpha`, uint8 [height, width], comes with a picture whose background was removed. `graph` is the ComfyUI workflow
+    that drew it, as ComfyUI's API takes one; it is written into the file, which ComfyUI can then open.
     """
 
     index: int
     seed: int
     pixels: "NDArray[np.uint8]"
     alpha: "NDArray[np.uint8] | None" = None
+    graph: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,11 +170,12 @@ class VideoFile:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOutput:
-    """Video `index` of the request."""
+    """Video `index` of the request; `graph` as for a picture."""
 
     index: int
     seed: int
     video: Frames | VideoFile
+    graph: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +195,8 @@ class Capability:
 
     `is_complete` is False while the provider is still finding out, e.g. which devices there are. `problem` says why it
     cannot work at present and what to do. `loaded` are the models that it could start on at once, None where nothing
-    needs loading. `notes` are lines for people who look into it, such as what was measured.
+    needs loading. `notes` are lines for people who look into it, such as what was measured. `broken` says of each part
+    that does not work, while others do, why not and what to do: of one server among several, of one model.
     """
 
     tasks: tuple[Task, ...]
@@ -203,6 +207,7 @@ class Capability:
     problem: str | None = None
     loaded: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    broken: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)

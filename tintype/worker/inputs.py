@@ -88,7 +88,7 @@ async def take_in(
 
 def names_pictures(parameters: Mapping[str, Any]) -> bool:
     """Whether resolved parameters name any picture."""
-    return any(name in parameters for name in ("image", "controls", "style_image"))
+    return any(name in parameters for name in ("image", "controls", "style_image", "option_pictures"))
 
 
 def _known(models: Sequence[Model], sources: Sequence[Source]) -> Lineage:

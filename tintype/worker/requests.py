@@ -27,10 +27,15 @@ def build(claim: Claim, catalogue: Catalogue, inputs: Inputs) -> GenerationReque
         sampler=parameters["sampler"],
         seed_mode=parameters["seed_mode"],
         on_behalf_of=str(claim.owner_id),
-        options=parameters["options"],
+        options={**parameters["options"], **_option_pictures(parameters, inputs)},
         **_pictures(parameters, inputs),
         **_parts(parameters, catalogue, inputs),
     )
+
+
+def _option_pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Pixels]:
+    """The options that are pictures, as pixels: of any size, uint8 RGB."""
+    return {name: inputs.pixels_of(media_id) for name, media_id in parameters.get("option_pictures", {}).items()}
 
 
 def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def store(
     store: storage.Store, claim: Claim, output: Output, issuer: gate.Issuer, ingredients: Sequence[Ingredient] = ()
 ) -> Stored:
     """Label, encode and sign one picture with its settings, and put it and its thumbnail into storage."""
-    written = settings_of(claim, output.seed)
+    written = settings_of(claim, output)
     file_format = claim.parameters["output_format"]
     facts = Facts(model=claim.model)
     encoded = await asyncio.to_thread(_seal, output, file_format, written, facts, issuer, ingredients)
@@ -136,7 +136,7 @@ async def discard(store: storage.Store, keys: Sequence[str]) -> None:
         log.warning("files stay for now", reason=error.reason)
 
 
-def settings_of(claim: Claim, seed: int) -> GenerationSettings:
+def settings_of(claim: Claim, output: Output | VideoOutput) -> GenerationSettings:
     """What is written into the file: enough to make the picture again."""
     parameters = claim.parameters
     return GenerationSettings(
@@ -145,7 +145,7 @@ def settings_of(claim: Claim, seed: int) -> GenerationSettings:
         steps=parameters["num_inference_steps"],
         sampler=parameters["sampler"] or None,
         guidance_scale=parameters["guidance_scale"],
-        seed=seed,
+        seed=output.seed,
         width=parameters["width"],
         height=parameters["height"],
         model=claim.model,

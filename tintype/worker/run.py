@@ -120,6 +120,7 @@ class Process:
         self._hurrying = hurrying or asyncio.Event()
         self._started_at = now()
         self._listener = Listener(url, (events.CANCEL_CHANNEL,))
+        self._prepared: set[str] = set()
 
     async def run(self) -> None:
         """Run every loop; the first that breaks ends the process, because a worker without a heartbeat is a zombie."""
@@ -162,10 +163,19 @@ class Process:
         log.info("worker stopped")
 
     async def _prepare(self) -> None:
-        """Have the default model at hand before it is asked for."""
-        model = self._performer.catalogue.models().get(catalog.DEFAULT_MODEL)
-        if model is not None and model.id in self._served():
-            await self._performer.providers.ready[model.manifest.provider].prepare(requests.files_of(model))
+        """Have at hand before it is asked for what costs nothing or comes first: where nothing needs loading, every
+        model of a provider, else the default one.
+        """
+        served, models = self._served(), self._performer.catalogue.models()
+        for model in [models[name] for name in served if name in models and name not in self._prepared]:
+            provider = self._performer.providers.ready[model.manifest.provider]
+            self._prepared.add(model.id)
+            if model.id != catalog.DEFAULT_MODEL and provider.capabilities().loaded is not None:
+                continue
+            try:
+                await provider.prepare(requests.files_of(model))
+            except Exception:  # a plug-in may raise anything; it must not stop this worker
+                log.exception("could not prepare", model=model.id)
 
     def _served(self) -> tuple[str, ...]:
         return served(self._performer.catalogue, self._performer.providers)
@@ -244,6 +254,7 @@ class Process:
             log.warning("files stay for now", reason=error.reason)
 
     async def _announce_again(self) -> None:
+        await self._prepare()
         async with db.transaction(self._performer.database) as session:
             await self._announce(session)
 
@@ -251,6 +262,7 @@ class Process:
         providers = self._performer.providers
         capabilities = {name: provider.capabilities() for name, provider in providers.ready.items()}
         problems = {name: can.problem for name, can in capabilities.items() if can.problem is not None}
+        problems |= {f"{name} {part}": why for name, can in capabilities.items() for part, why in can.broken.items()}
         await registry.announce(
             session,
             worker_id=self._performer.worker_id,

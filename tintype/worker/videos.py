@@ -40,7 +40,7 @@ async def make(checks: Checks, claim: Claim, took: Inputs, output: VideoOutput, 
     """
     frames = await _frames_of(output.video)
     seen = await checks.let_frames_through(claim, took.known, frames)
-    written = results.settings_of(claim, output.seed)
+    written = results.settings_of(claim, output)
     extra = {"Frames": str(len(frames.pixels)), "FPS": f"{frames.fps:g}"}
     written = written.model_copy(update={"extra": {**written.extra, **extra}})
     encoded = await asyncio.to_thread(_seal, claim, frames, written, issuer, took.ingredients)

@@ -176,6 +176,8 @@ def drawn(request: GenerationRequest, pixels: np.ndarray) -> tuple[np.ndarray, n
 def given(request: GenerationRequest) -> dict[str, object]:
     named = {"source": request.source, "mask": request.mask, "style": request.style_image}
     named |= {f"control {index}": control.pixels for index, control in enumerate(request.controls)}
+    options = {name: value for name, value in request.options.items() if isinstance(value, np.ndarray)}
+    named |= {f"option {name}": value for name, value in options.items()}
     named |= {f"reference {index}": pixels for index, pixels in enumerate(request.references)}
     shown = {name: middle_of(pixels) for name, pixels in named.items() if pixels is not None}
     sizes = {f"{name} size": named[name].shape[1::-1] for name in shown}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from tintype.api import problems
 from tintype.api.context import CurrentActor, Parts
@@ -27,6 +27,9 @@ class ModelRead(BaseModel):
     tasks: list[str]
     features: list[str]
     samplers: list[str]
+    takes: list[str] | None = Field(description="The fields of a request that a workflow puts to use; null: all.")
+    controls: list[str]
+    scales: list[int]
     licence: Licence
     disk_bytes: int
     memory_bytes: dict[str, int]
@@ -72,7 +75,7 @@ async def list_models(
     models = context.catalogue.models().values()
     return ModelPage(
         items=[
-            _model(model)
+            read(model)
             for model in models
             if kind in (None, model.manifest.kind) and (task is None or task in model.manifest.tasks)
         ]
@@ -82,7 +85,7 @@ async def list_models(
 @router.get("/api/models/{model_id}", responses=problems.responses(404, 422))
 async def read_model(model_id: str, context: Parts, actor: CurrentActor) -> ModelRead:
     """One model: what it can do, needs and allows."""
-    return _model(context.catalogue.get(model_id))
+    return read(context.catalogue.get(model_id))
 
 
 @router.get("/api/styles")
@@ -96,7 +99,8 @@ async def list_styles(actor: CurrentActor) -> StylePage:
     )
 
 
-def _model(model: Model) -> ModelRead:
+def read(model: Model) -> ModelRead:
+    """A model as it reads on the wire."""
     manifest = model.manifest
     return ModelRead(
         **manifest.model_dump(include=set(ModelRead.model_fields) - {"disk_bytes", "is_default"}),

@@ -4,6 +4,7 @@ import { at, make } from "./page.js";
 
 const DRAFT = "tintype.draft";
 const MAX_SEED = 2 ** 32 - 1;
+const TAKEN = ["width", "height", "seed", "num_inference_steps", "guidance_scale"];
 const RATIOS = [
   { name: "Tall", ratio: 9 / 16 },
   { name: "Portrait", ratio: 3 / 4 },
@@ -16,7 +17,10 @@ const RATIOS = [
  * @typedef {{id: string, name: string, description: string, features: string[], samplers: string[], examples: string[],
  *   defaults: {width: number, height: number, steps: number, guidance_scale: number, sampler: string},
  *   limits: {min_side: number, max_side: number, multiple_of: number, max_pixels: number, max_images: number},
- *   options: {properties?: Record<string, {type?: string, title?: string, description?: string, enum?: any[]}>}}} Model
+ *   takes: string[] | null,
+ *   options: {required?: string[], properties?: Record<string, Option>}}} Model
+ * @typedef {{type?: string, title?: string, description?: string, enum?: any[], default?: any, minimum?: number,
+ *   maximum?: number, format?: "picture"}} Option
  * @typedef {{id: string, name: string, description: string, models: string[]}} Style
  */
 
@@ -67,6 +71,8 @@ export function createComposer({ models, styles, submit }) {
     offer("negative_prompt", chosen.features.includes("negative_prompt"));
     field.num_inference_steps.placeholder = String(defaults.steps);
     field.guidance_scale.placeholder = String(defaults.guidance_scale);
+    for (const name of TAKEN) offer(name, isTaken(chosen, name));
+    offer("size", isTaken(chosen, "width") && isTaken(chosen, "height"));
     offerShapes(chosen);
     offerOptions(chosen);
     offerExamples(chosen);
@@ -98,17 +104,30 @@ export function createComposer({ models, styles, submit }) {
   }
 
   function offerOptions({ options }) {
+    const required = options.required ?? [];
     at("options").replaceChildren(
-      ...Object.entries(options.properties ?? {}).map(([name, { type, title, description, enum: values }]) => {
-        const label = title ?? name.replaceAll("_", " ");
-        const shared = { name: `options.${name}`, autocomplete: "off", title: description ?? "" };
-        if (type === "boolean") values = [true, false];
-        const input = values ? make("select", shared) : make("input", shared);
-        input.dataset.type = type ?? "string";
-        if (values) choose(input, [["", "default"], ...values.map((value) => [String(value), String(value)])]);
-        return make("label", { className: "field" }, label, input);
+      ...Object.entries(options.properties ?? {}).map(([name, option]) => {
+        const label = option.title || name.replaceAll("_", " ");
+        return make("label", { className: "field" }, required.includes(name) ? `${label} (needed)` : label, inputFor(name, option));
       }),
     );
+    if (required.length) unfold(true);
+  }
+
+  /** @param {string} name @param {Option} option */
+  function inputFor(name, { type, description, enum: values, default: usual, minimum, maximum, format }) {
+    const range = minimum !== undefined && maximum !== undefined ? `${minimum} to ${maximum}` : "";
+    const shared = { name: `options.${name}`, autocomplete: "off", title: [description, range].filter(Boolean).join(" ") };
+    if (type === "boolean") values = [true, false];
+    const input = make(values ? "select" : "input", shared);
+    input.dataset.type = format ?? type ?? "string";
+    if (format === "picture") Object.assign(input, { type: "file", accept: "image/png,image/jpeg,image/webp" });
+    else if (values) {
+      const first = usual === undefined || usual === null ? "default" : `default (${usual})`;
+      choose(input, [["", first], ...values.map((value) => [String(value), String(value)])]);
+    } else if (usual !== undefined && usual !== null) input.placeholder = String(usual);
+    if (type === "number" || type === "integer") input.inputMode = "decimal";
+    return input;
   }
 
   function offerExamples({ examples }) {
@@ -138,29 +157,34 @@ export function createComposer({ models, styles, submit }) {
     at("more-button").textContent = isOpen ? "Less" : "More";
   }
 
-  /** The request as the form says it; what is left empty is left to the model. */
-  function request() {
+  /** The request as the form says it; what is left empty, and what the model does not take, is left to the model. */
+  async function request() {
     const wanted = { prompt: field.prompt.value, model: field.model.value };
     for (const name of ["style", "negative_prompt"]) {
       if (isOffered(name) && field[name].value) wanted[name] = field[name].value;
     }
     if (isOffered("sampler")) wanted.sampler = field.sampler.value;
     for (const name of ["num_images", "width", "height", "num_inference_steps", "guidance_scale"]) {
-      if (field[name].value.trim()) wanted[name] = numeric(field[name].value);
+      if (isTaken(model(), name) && field[name].value.trim()) wanted[name] = numeric(field[name].value);
     }
-    if (isLocked && field.seed.value.trim()) wanted.seed = numeric(field.seed.value);
-    const options = optionValues();
+    if (isTaken(model(), "seed") && isLocked && field.seed.value.trim()) wanted.seed = numeric(field.seed.value);
+    const options = await optionValues();
     return Object.keys(options).length ? { ...wanted, options } : wanted;
   }
 
   const isOffered = (name) => !form.querySelector(`[data-part=${name}]`).hidden;
 
-  function optionValues() {
-    const filled = [...at("options").querySelectorAll("input, select")].filter(({ value }) => value.trim());
+  async function optionValues() {
     const typed = { number: numeric, integer: numeric, boolean: (text) => text === "true" };
-    return Object.fromEntries(
-      filled.map(({ name, value, dataset }) => [name.slice("options.".length), (typed[dataset.type] ?? String)(value)]),
-    );
+    const values = {};
+    for (const input of at("options").querySelectorAll("input, select")) {
+      const { name, value, dataset, files } = input;
+      const option = name.slice("options.".length);
+      if (files?.length) values[option] = await dataUrl(files[0]);
+      else if (dataset.kept) values[option] = dataset.kept;
+      else if (value.trim()) values[option] = (typed[dataset.type] ?? String)(value);
+    }
+    return values;
   }
 
   function clearErrors() {
@@ -208,7 +232,7 @@ export function createComposer({ models, styles, submit }) {
     }
     at("draw").setAttribute("aria-busy", "true");
     try {
-      await submit(request());
+      await submit(await request());
     } catch (problem) {
       explain(problem);
     } finally {
@@ -229,7 +253,9 @@ export function createComposer({ models, styles, submit }) {
     field.guidance_scale.value = String(parameters.guidance_scale);
     field.sampler.value = parameters.sampler;
     for (const [name, value] of Object.entries(parameters.options)) {
-      if (field[`options.${name}`]) field[`options.${name}`].value = String(value);
+      const input = field[`options.${name}`];
+      if (input?.dataset.type === "picture") input.dataset.kept = String(value); // sent again unless another is chosen
+      else if (input) input.value = String(value);
     }
     size(parameters.width, parameters.height);
     field.seed.value = String(seed ?? parameters.seed);
@@ -240,12 +266,14 @@ export function createComposer({ models, styles, submit }) {
   }
 
   function keep() {
-    const draft = Object.fromEntries([...new FormData(form)].filter(([name]) => name !== "shape"));
+    const draft = Object.fromEntries([...new FormData(form)].filter(([name, value]) => name !== "shape" && typeof value === "string"));
     sessionStorage.setItem(DRAFT, JSON.stringify({ ...draft, isLocked, isOpen: !at("more").hidden }));
   }
 
   function restore() {
-    for (const [name, value] of Object.entries(kept)) if (field[name] && value !== "") field[name].value = value;
+    for (const [name, value] of Object.entries(kept)) {
+      if (field[name] && field[name].type !== "file" && value !== "") field[name].value = value;
+    }
     sized();
     lock(Boolean(kept.isLocked));
     unfold(Boolean(kept.isOpen));
@@ -271,6 +299,19 @@ export function createComposer({ models, styles, submit }) {
   at("lock").addEventListener("click", () => (lock(!isLocked), keep()));
   at("more-button").addEventListener("click", () => (unfold(at("more").hidden), keep()));
   return { fill };
+}
+
+/** Whether a model puts a field of a request to use; only workflows leave some out. @param {Model} model */
+const isTaken = ({ takes }, name) => !takes || !TAKEN.includes(name) || takes.includes(name);
+
+/** @param {File} file */
+function dataUrl(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(String(reader.result)));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
 }
 
 /** A number where the text is one; else the text as it is, for the API to say what is wrong with it. */

@@ -1,0 +1,1 @@
+"""ComfyUI as a second engine: servers elsewhere make the pictures, workflows say how."""
