@@ -160,7 +160,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         folder.chmod(0o755)
         async with server_for(folder / "comfyui") as url, studio_at(folder, url, options) as studio:
-            graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+            graph = studios.read_graph("txt2img")
             graph["4"]["inputs"]["ckpt_name"] = options.checkpoint
             graph["5"]["inputs"] |= {"width": options.side, "height": options.side}
             graph[studios.KSAMPLER]["inputs"]["steps"] = options.steps

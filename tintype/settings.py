@@ -123,14 +123,10 @@ class Storage(Group):
         description="Region of the bucket.",
     )
     access_key_id: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("AWS_ACCESS_KEY_ID"),
-        description="Key id for S3.",
+        default=None, validation_alias=AliasChoices("AWS_ACCESS_KEY_ID"), description="Key id for S3."
     )
     secret_access_key: SecretStr | None = Field(
-        default=None,
-        validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"),
-        description="Secret key for S3.",
+        default=None, validation_alias=AliasChoices("AWS_SECRET_ACCESS_KEY"), description="Secret key for S3."
     )
     url_expiry_s: int = Field(default=3600, ge=10, le=7 * 24 * 3600, description="How long a signed URL is valid.")
 
@@ -192,8 +188,7 @@ class Comfy(Group):
         description="Address of a ComfyUI server, e.g. http://127.0.0.1:8188; several are separated by commas.",
     )
     models: Path | None = Field(
-        default=None,
-        description="Folder of models `tintype comfy up` shows to ComfyUI; default: `models` under the data folder.",
+        None, description="Models `tintype comfy up` shows ComfyUI; default: `models` in the data folder."
     )
     answer_s: float = Field(default=30.0, gt=0, le=600, description="Longest a server may take to answer.")
     concurrency: int = Field(default=2, ge=1, le=64, description="Jobs that one worker gives to one server at once.")
@@ -206,9 +201,8 @@ class Comfy(Group):
 
     @model_validator(mode="after")
     def _names_servers(self) -> Self:
-        for url in self.urls:
-            if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-                raise ValueError(f"COMFYUI_URL must look like http://host:8188, not {url!r}")
+        for url in [url for url in self.urls if not re.match(r"https?://[^/]", url)]:
+            raise ValueError(f"COMFYUI_URL must look like http://host:8188, not {url!r}")
         return self
 
 
@@ -237,12 +231,8 @@ class Provenance(Group):
     )
     private_key: Path | None = Field(default=None, description="PKCS#8 PEM file of the signing certificate's key.")
     tsa_url: str | None = Field(default=None, description="RFC 3161 time stamp authority that dates each signature.")
-    trusted_roots: Path | None = Field(
-        default=None, description="PEM file of roots whose signatures count as trusted when files are inspected."
-    )
-    mark_key: SecretStr | None = Field(
-        default=None, description="Key of the invisible mark; default: the one all installations share and find."
-    )
+    trusted_roots: Path | None = Field(None, description="PEM file of roots whose signatures inspection trusts.")
+    mark_key: SecretStr | None = Field(None, description="Key of the invisible mark; default: one that all share.")
     label_text: str | None = Field(default=None, max_length=40, description="Words drawn visibly onto every picture.")
     label_logo: Path | None = Field(default=None, description="PNG drawn visibly onto every picture, instead of words.")
     label_corner: Literal["top_left", "top_right", "bottom_left", "bottom_right"] = Field(

@@ -195,6 +195,26 @@ async def test_a_mask_goes_along_as_transparency(studio, comfyui):
     assert shown.getpixel((60, 5)) == (255, 0, 0, 255)
 
 
+async def test_a_workflow_that_ends_in_a_video_gives_one(studio, comfyui):
+    graph = json.loads((studios.GRAPHS / "save_video.json").read_text())
+    inputs = [{"name": name, "type": "integer", "to": [{"node": "1", "input": name}]} for name in ("width", "height")]
+    inputs += [
+        {"name": "frames", "type": "integer", "to": [{"node": "1", "input": "batch_size"}]},
+        {"name": "fps", "type": "number", "to": [{"node": "2", "input": "fps"}]},
+    ]
+    bindings = {"inputs": inputs, "outputs": [{"node": "3", "kind": "videos"}]}
+    length = {"frames": 8, "fps": 8, "max_frames": 16}
+    studios.add_workflow(studio, "filmed", graph, bindings, tasks=["text_to_video"], length=length)
+    await asyncio.sleep(0.5)
+    asked = await studio.http.post("/api/generate/video", json={"prompt": "a boat", "model": "filmed"})
+    assert asked.status_code == 202, asked.text
+    finished = await studio.wait(asked.json()["id"])
+    assert finished["status"] == "completed", finished["error"]
+    (made,) = finished["media"]
+    assert (made["content_type"], made["width"], made["height"]) == ("video/mp4", 64, 64)
+    await until(lambda: not studios.files_of(comfyui), "the server has it no more")
+
+
 async def test_a_workflow_that_the_server_cannot_run_fails_before_anything_is_queued(studio, comfyui):
     finished = await studio.wait(
         (await studio.generate("a boat", model="drawn", options={"checkpoint": "other.safetensors"}))["id"]
@@ -206,7 +226,7 @@ async def test_a_workflow_that_the_server_cannot_run_fails_before_anything_is_qu
 
 
 async def test_a_node_that_transfers_identity_is_refused_at_the_submit_as_well(studio, comfyui):
-    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    graph = studios.read_graph("txt2img")
     graph["20"] = {"class_type": "ReActorFaceSwap", "inputs": {"input_image": ["8", 0]}}
     graph["9"]["inputs"]["images"] = ["20", 0]
     bindings = {"inputs": [*studios.SAMPLED, *studios.SIZED], "outputs": [{"node": "9"}]}
@@ -222,7 +242,7 @@ async def test_a_node_that_transfers_identity_is_refused_at_the_submit_as_well(s
 
 
 async def test_health_shows_the_server_and_what_an_added_workflow_lacks(studio):
-    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    graph = studios.read_graph("txt2img")
     graph["8"]["class_type"] = "VAEDecodeSomewhereElse"
     bindings = {"inputs": studios.SAMPLED, "outputs": [{"node": "9"}]}
     folder = studios.add_workflow(studio, "lacking", graph, bindings, tasks=["text_to_image"])

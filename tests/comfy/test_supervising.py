@@ -26,7 +26,8 @@ SERVER = """
     parser = argparse.ArgumentParser(prog="main.py")
     parser.add_argument("--listen"), parser.add_argument("--port", type=int)
     parser.add_argument("--cpu", action="store_true")
-    parser.add_argument("--extra-model-paths-config")
+    parser.add_argument("--extra-model-paths-config"), parser.add_argument("--output-directory")
+    parser.add_argument("--preview-method")
     given = parser.parse_args()
 
     class Answers(http.server.BaseHTTPRequestHandler):
@@ -92,6 +93,8 @@ def test_it_serves_on_loopback_says_where_and_passes_on_what_comfyui_says(folder
     arguments = stats(port)["arguments"]
     assert arguments[arguments.index("--listen") + 1] == "127.0.0.1"
     assert "--cpu" in arguments
+    assert arguments[arguments.index("--output-directory") + 1] == str(folder / "output")
+    assert arguments[arguments.index("--preview-method") + 1] == "auto"
     begun = descendants(process)
     process.send_signal(signal.SIGINT)
     ended(process, begun)

@@ -1,7 +1,6 @@
 """ComfyUI as a way in and out: what may not be made reaches no server, and leaves none."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -100,7 +99,7 @@ async def test_a_refused_prompt_reaches_no_server(studio, comfyui):
 
 
 async def test_a_refused_text_in_the_workflow_itself_reaches_no_server(studio, comfyui):
-    graph = json.loads((studios.GRAPHS / "txt2img.json").read_text())
+    graph = studios.read_graph("txt2img")
     graph["7"]["inputs"]["text"] = "blurry"
     graph["6"]["inputs"]["text"] = REFUSED
     inputs = [one for one in [*studios.SAMPLED, *studios.SIZED] if one["name"] not in ("prompt", "negative_prompt")]

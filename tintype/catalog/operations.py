@@ -56,8 +56,11 @@ def folders(home: Path) -> tuple[Path, ...]:
 
     The workflows in the package are there only where a ComfyUI is set up to run them.
     """
-    workflows = (WORKFLOWS,) if settings.load(settings.Comfy).urls else ()
-    return BUILTIN, *workflows, home / "models"
+    try:
+        has_comfyui = bool(settings.load(settings.Comfy).urls)
+    except errors.SetupError:  # any setting may be wrong; whoever reads it says so, and the other models stay
+        has_comfyui = False
+    return BUILTIN, *((WORKFLOWS,) if has_comfyui else ()), home / "models"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,13 +230,17 @@ class Supervisor:
             self._reader.join(1)
         self._process = self._leash = self._reader = None
 
+    def _defaults(self) -> dict[str, str]:
+        """Said although it is no news for ComfyUI: where results go, so that Tintype can take them away there; and
+        that previews are wanted, which older versions do not let each prompt say.
+        """
+        return {"--output-directory": str(self._place.folder / "output"), "--preview-method": "auto"}
+
     def _spawn(self) -> None:
         command = [str(self._place.python), "main.py", "--listen", LOOPBACK, "--port", str(self._place.port)]
-        if not any(argument.startswith("--output-directory") for argument in self._arguments):
-            command += [
-                "--output-directory",
-                str(self._place.folder / "output"),
-            ]  # said, so that Tintype can tidy there
+        for name, value in self._defaults().items():
+            if not any(argument.partition("=")[0] == name for argument in self._arguments):
+                command += [name, value]
         self._tail = b""
         try:
             self._process = subprocess.Popen(  # noqa: S603  the installation that the person named
