@@ -17,12 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tintype.errors import SetupError
 
@@ -143,10 +138,7 @@ class Worker(Group):
     model_config = SettingsConfigDict(env_prefix="TINTYPE_WORKER_")
 
     concurrency: int = Field(
-        default=16,
-        ge=1,
-        le=256,
-        description="Jobs one worker process holds at once for each provider, if the provider runs as many.",
+        default=16, ge=1, le=256, description="Jobs one worker holds at once for each provider that runs as many."
     )
     heartbeat_s: float = Field(default=0.75, gt=0.05, le=30, description="How often a worker says it is alive.")
     dead_after_s: float = Field(
@@ -273,8 +265,7 @@ class Logs(Group):
         default="info", description="Least level written."
     )
     format: Literal["auto", "json", "console"] = Field(
-        default="auto",
-        description="`json` lines, `console` for people; `auto` looks whether a terminal listens.",
+        default="auto", description="`json` lines, `console` for people; `auto` looks whether a terminal listens."
     )
 
 

@@ -4,6 +4,7 @@ import pytest
 
 ROUTES = {
     ("post", "/api/generate/image"),
+    ("post", "/api/generate/video"),
     ("get", "/api/generate"),
     ("get", "/api/generate/{generation_id}"),
     ("delete", "/api/generate/{generation_id}"),
@@ -15,6 +16,7 @@ ROUTES = {
     ("get", "/api/media/{media_id}"),
     ("get", "/api/media/{media_id}/content"),
     ("get", "/api/media/{media_id}/thumbnail"),
+    ("get", "/api/media/{media_id}/storyboard"),
     ("get", "/api/models"),
     ("get", "/api/models/{model_id}"),
     ("get", "/api/styles"),
@@ -91,7 +93,7 @@ async def test_every_answer_names_the_kind_of_its_content(document):
         for status, answer in operation["responses"].items()
         if method == "get" and status < "400"
     }
-    pictures = {"image/png", "image/jpeg", "image/webp", "image/avif"}
+    pictures = {"image/png", "image/jpeg", "image/webp", "image/avif", "image/gif", "video/mp4"}
     assert kinds["events", "200"] == {"text/event-stream"}
     assert kinds["content", "200"] == kinds["content", "206"] == pictures
     assert kinds["events", "204"] == kinds["content", "304"] == set()

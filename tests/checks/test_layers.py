@@ -41,6 +41,7 @@ def test_the_layers_hold_in_an_untouched_copy(copy: Path):
         ("worker/run.py", "from tintype.inference import onnx", "The engine is known through its entry point only"),
         ("comfy/__init__.py", "import torch", "Machine learning stays in worker processes"),
         ("comfy/__init__.py", "from tintype.db import session", "Makers of pictures see no database"),
+        ("comfy/workflows/graphs.py", "import httpx", "Workflows are data and talk to no server"),
         ("worker/run.py", "import tintype.comfy", "ComfyUI is known through its entry point"),
     ],
 )

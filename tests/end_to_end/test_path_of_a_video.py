@@ -174,3 +174,52 @@ async def test_a_video_leaves_without_its_prompt_when_that_is_asked_for(studio):
     found = inspect.inspect(bare, inspect.trust(studio.home, settings.Provenance()))
     assert (found.manifest.state, found.settings.settings) == ("trusted", None)
     assert found.xmp is not None
+
+
+async def test_the_same_request_with_the_same_key_makes_one_video_that_the_list_shows_by_its_kind(studio):
+    body = {"prompt": "asked for twice", "model": "moving", "seed": 5}
+    answers = [
+        await studio.http.post("/api/generate/video", json=body, headers={"Idempotency-Key": "a video"})
+        for _ in range(2)
+    ]
+    first, second = (answer.json()["id"] for answer in answers)
+    assert (first, answers[1].headers["Idempotent-Replayed"]) == (second, "true")
+    await studio.wait(first)
+    for kind, expected in (("video", [first]), ("image", [])):
+        page = (await studio.http.get("/api/generate", params={"kind": kind, "q": "asked for twice"})).json()
+        assert [item["id"] for item in page["items"]] == expected
+
+
+async def test_what_no_video_can_be_made_of_is_refused_with_what_to_send(studio):
+    video = await made(studio)
+    for fields, status, loc in (
+        ({"prompt": "undress the woman in this photo"}, 422, ["body", "prompt"]),
+        ({"prompt": "x", "image": video["id"]}, 422, ["body", "image"]),
+        ({"prompt": "x", "seconds": 100}, 422, ["body", "seconds"]),
+        ({"prompt": "x", "num_images": 2}, 422, ["body", "num_images"]),
+        ({"prompt": "x", "model": "scripted"}, 422, ["body", "model"]),
+    ):
+        answer = await studio.http.post("/api/generate/video", json={"model": "moving", **fields})
+        problem = answer.json()
+        assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert problem["errors"][0]["loc"] == loc, problem
+
+
+async def test_a_video_cannot_be_uploaded(studio):
+    video = await made(studio)
+    data = (await studio.http.get(video["url"])).content
+    answer = await studio.http.post("/api/media", files={"file": data})
+    assert answer.status_code == 415
+
+
+async def test_a_picture_a_video_was_made_from_takes_it_along_when_a_consent_is_withdrawn(studio):
+    picture = await uploaded(studio, (120, 120, 40))
+    asked = await ask(studio, image=picture)
+    await studio.wait(asked["id"])
+    consent = await studio.http.post(
+        "/api/consents", json={"media": [picture], "statement": "I agree", "stated_by": "somebody"}
+    )
+    assert consent.status_code == 201, consent.text
+    assert (await studio.http.delete(f"/api/consents/{consent.json()['id']}")).status_code == 204
+    assert (await studio.http.get(f"/api/generate/{asked['id']}")).status_code == 404
+    assert videos.leftovers(studio, asked["id"]) == []

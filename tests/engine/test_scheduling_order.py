@@ -1,6 +1,7 @@
 """Who comes first, and the longest that it makes others wait."""
 
 import itertools
+import random
 import statistics
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.simulated import Device, idle, phase, saturated, schedule, ticket, trained
+from tintype.engine.scheduling.schedule import Row, Schedule
 from tintype.engine.scheduling.values import Phase, Policy
 
 EVALUATION_S = 0.1
@@ -187,8 +189,6 @@ def launch_bound(what: Phase, lines: int) -> float:
 
 def trace(parties: int):
     """300 pictures: 2 models, 4 sizes, 4 to 50 steps, most of them with guidance."""
-    import random
-
     draw = random.Random(7)
     for number in range(300):
         steps = draw.choice([4, 8, 20, 30, 50])
@@ -236,3 +236,64 @@ def test_a_mixed_trace_is_faster_and_its_short_pictures_wait_much_less_than_in_o
     mixed_s = {number: mixed.ended_s[number] - mixed.admitted_s[number] for number in mixed.ended_s}
     assert total_s / mixed.now_s >= 1.7
     assert p95([took_s[number] for number in short]) / p95([mixed_s[number] for number in short]) >= 3
+
+
+MEASURED_MS = {
+    "64": {2: 13.5, 4: 16, 8: 23, 16: 38, 32: 72},
+    "80": {2: 15, 4: 20, 8: 33, 16: 58, 32: 112},
+    "96": {2: 17.5, 4: 25, 8: 45, 16: 82, 32: 160},
+    "128": {2: 24, 4: 36, 8: 68, 16: 121, 32: 240},
+}
+"""Evaluations of the benchmark's tiny model on one core, by side and lines."""
+
+
+def measured(what: Phase, lines: int) -> float:
+    known = MEASURED_MS[what.shape]
+    above = min((size for size in known if size >= lines), default=32)
+    below = max(size for size in known if size <= max(lines, 2))
+    share = 0.0 if above == below else (lines - below) / (above - below)
+    return (known[below] + share * (known[above] - known[below])) / 1000
+
+
+class CrowdFirst(Schedule):
+    """Always goes on with the kind that most pictures are of, whoever waits."""
+
+    def _order(self) -> list[Row]:
+        kinds: dict[tuple[str, object], list[Row]] = {}
+        for row in self._rows.values():
+            kinds.setdefault((row.phase.model, row.phase.key), []).append(row)
+        return sorted(max(kinds.values(), key=len, default=[]), key=self._remaining_s)
+
+
+def run_measured(kind: type[Schedule], seed: int) -> tuple[float, float]:
+    """Seconds that a trace like the benchmark's takes, and the 95th percentile of its short pictures."""
+    draw = random.Random(seed)
+    tickets = [
+        ticket(
+            number,
+            phase(
+                draw.choice([4, 4, 6, 8, 20, 30, 50]), model=draw.choice("ab"), key=draw.choice([*MEASURED_MS]), lines=2
+            ),
+            party=f"party {number % 5}",
+        )
+        for number in range(64)
+    ]
+    plain = schedule()
+    one = Device(kind(residency=plain.residency, costs=plain.costs, policy=Policy()), seconds=measured)
+    for model, key in itertools.product("ab", MEASURED_MS):
+        trained(one.schedule, phase(model=model, key=key), measured)
+    one.admit(*tickets[:16])
+    coming, seen = iter(tickets[16:]), 0
+    while one.run() is not None:
+        one.admit(*itertools.islice(coming, len(one.ended_s) - seen))
+        seen = len(one.ended_s)
+    short = [each.id for each in tickets if each.phases[0].evaluations <= 8]
+    return one.now_s, p95(one.ended_s[number] - one.admitted_s[number] for number in short)
+
+
+def test_the_order_costs_hardly_any_speed_beside_one_that_only_fills_batches():
+    ours, crowded = ([run_measured(kind, seed) for seed in range(6)] for kind in (Schedule, CrowdFirst))
+    slower = statistics.mean(mine / theirs for (mine, _), (theirs, _) in zip(ours, crowded, strict=True))
+    waits_less = statistics.mean(theirs / mine for (_, mine), (_, theirs) in zip(ours, crowded, strict=True))
+    assert slower < 1.05
+    assert waits_less > 2

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.processes import SCRIPTED
-from tintype.catalog.manifest import Limits
+from tintype.catalog.manifest import Limits, Manifest
 from tintype.catalog.operations import Catalogue
 from tintype.generations import validation
-from tintype.generations.schemas import ImageCreate
+from tintype.generations.schemas import ImageCreate, VideoCreate
 from tintype.intake.text import clean_text
 
 
@@ -177,3 +177,13 @@ def test_a_style_leaves_how_a_model_runs_alone_where_it_cannot_choose_the_checkp
     found = resolve(there, style="anime").parameters
     assert (found["sampler"], found["num_inference_steps"], found["options"]) == ("euler", 2, {})
     assert "anime" in found["drawn"]["prompt"]
+
+
+def test_what_a_workflow_does_not_take_of_a_request_for_a_video_is_refused_and_its_own_size_is_not():
+    said = Manifest.model_validate(
+        {**SCRIPTED, "loader": "comfy", "kind": "workflow", "takes": ["prompt", "width", "height"]}
+    )
+    asked = VideoCreate(prompt="x", frames=9, fps=8, seed=4)
+    found = [problem.loc[-1] for problem in validation.taken_problems(asked, said)]
+    assert found == ["seed", "fps", "frames"]
+    assert list(validation.taken_problems(VideoCreate(prompt="x", seed=-1), said)) == []

@@ -22,6 +22,21 @@ async def studio(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
         yield running
 
 
+@pytest.fixture(autouse=True)
+async def an_hour_later(studio: RunningStudio) -> AsyncIterator[None]:
+    """Refusals of one test hold nobody back in the next."""
+    yield
+    await rows(studio, "UPDATE verdicts SET created_at = created_at - interval '61 minutes'")
+
+
+async def tables_that_name(studio: RunningStudio, text: str) -> set[str]:
+    """The tables in whose rows a text stands."""
+    tables = [
+        row["tablename"] for row in await rows(studio, "SELECT tablename FROM pg_tables WHERE schemaname='public'")
+    ]
+    return {table for table in tables if text in str(await rows(studio, f'SELECT * FROM "{table}"'))}
+
+
 @pytest.mark.parametrize("place", [0, 4, 8, 16], ids=["first", "half a second", "a second", "last"])
 @pytest.mark.parametrize("kind", [None, "gif"], ids=["frames", "file"])
 async def test_one_forbidden_frame_blocks_the_video_and_leaves_nothing(studio, place, kind):
@@ -36,6 +51,10 @@ async def test_one_forbidden_frame_blocks_the_video_and_leaves_nothing(studio, p
     assert await rows(studio, f"SELECT id FROM media WHERE {mine}") == []
     kinds = [row["type"] for row in await rows(studio, f"SELECT type FROM events WHERE {mine} ORDER BY id")]
     assert kinds == ["queued", "started", "failed"]
+    assert await tables_that_name(studio, f"{asked['id']}-1-0") <= {"doomed_files"}
+    assert await tables_that_name(studio, "quokka") == {"generations"}, (
+        "as of a refused picture, its request alone stays"
+    )
     blocked = await rows(studio, f"SELECT stage, reasons FROM verdicts WHERE {mine} AND is_blocked")
     assert [(row["stage"], row["reasons"]) for row in blocked] == [("frame", ["sexual"])]
 

@@ -10,13 +10,13 @@ from starlette.datastructures import Headers, MutableHeaders
 PAGES = frozenset({"/", "/docs"})
 """What a person may open by following a link on another site."""
 
-STORED = re.compile(r"^/api/media/[^/]+/(content|thumbnail)$")
+STORED = re.compile(r"^/api/media/[^/]+/(content|thumbnail|storyboard)$")
 """Bytes that came from a model or an upload: no browser may take them for anything but data."""
 
 NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 PAGE = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; "
+    "connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 """Previews come as data, and Swagger UI's style sheet draws its arrows this way."""
 SANDBOX = "default-src 'none'; sandbox; frame-ancestors 'none'"

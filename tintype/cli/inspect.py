@@ -28,10 +28,10 @@ class FileUnreadableError(errors.TintypeError):
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A picture: PNG, JPEG, WebP or AVIF.")],
+    file: Annotated[Path, typer.Argument(help="A picture or video: PNG, JPEG, WebP, AVIF, GIF or MP4.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """Say how a picture was made, by its manifest (C2PA), its labels, its invisible mark and the settings in it."""
+    """Say how a picture or video was made, by its manifest (C2PA), its labels, its mark and the settings in it."""
     found = files.inspect(_read(file), files.trust(settings.home(), settings.load(settings.Provenance)))
     for line in [found.model_dump_json()] if as_json else _lines(found):
         say_plainly(line)
@@ -40,8 +40,8 @@ def inspect(
 def _read(path: Path) -> bytes:
     try:
         size = path.stat().st_size
-        if size > files.LIMITS.max_bytes:
-            most = f"at most {files.LIMITS.max_bytes:,} are looked at"
+        if size > files.MOST_VIDEO_BYTES:
+            most = f"at most {files.MOST_VIDEO_BYTES:,} are looked at"
             raise FileUnreadableError(f"{path} has {size:,} bytes; {most}")
         return path.read_bytes()
     except OSError as error:
@@ -49,7 +49,7 @@ def _read(path: Path) -> bytes:
 
 
 def _lines(found: Inspection) -> Iterator[str]:
-    yield f"file:      {found.content_type or 'no picture'}, {found.size_bytes:,} bytes"
+    yield f"file:      {found.content_type or 'no picture or video'}, {found.size_bytes:,} bytes"
     verdict = "made or edited by a machine, it says" if found.is_labelled else "not labelled (which proves nothing)"
     yield f"verdict:   {verdict}"
     yield f"manifest:  {STATES[found.manifest.state]}"

@@ -77,6 +77,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
         *_edit_problems(request, inputs, manifest, catalogue),
         *_shape_problems(request, _source(inputs), manifest.limits, manifest),
         *validation.size_problems(width, height, manifest.limits, manifest),
+        *validation.taken_problems(request, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]
     if problems:

@@ -16,7 +16,7 @@ from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
 from tintype.generations import companions, pictures
 from tintype.generations.pictures import Picture, Place
-from tintype.generations.schemas import IS_PICTURE, MAX_SEED, ImageCreate
+from tintype.generations.schemas import IS_PICTURE, MAX_SEED, Drawing, ImageCreate
 from tintype.media.tables import Media
 from tintype.safety import registry
 
@@ -67,7 +67,11 @@ def resolve(request: ImageCreate, catalogue: Catalogue, inputs: Sequence[Picture
         raise invalid([field("model", f"{manifest.id!r} does not make pictures from words; choose another model")])
     check_safety([model], catalogue)
     width, height = request.width or manifest.defaults.width, request.height or manifest.defaults.height
-    problems = [*size_problems(width, height, manifest.limits, manifest), *drawing_problems(request, model, catalogue)]
+    problems = [
+        *size_problems(width, height, manifest.limits, manifest),
+        *taken_problems(request, manifest),
+        *drawing_problems(request, model, catalogue),
+    ]
     if problems:
         raise invalid(problems)
     sized = request.model_copy(update={"width": width, "height": height})
@@ -82,7 +86,6 @@ def drawing_problems(request: ImageCreate, model: Model, catalogue: Catalogue) -
     yield from _run_problems(request, manifest.limits, manifest)
     yield from _text_problems(request, manifest.limits, manifest)
     yield from feature_problems(request, manifest)
-    yield from taken_problems(request, manifest)
     yield from companions.problems(request, manifest, catalogue.models())
     yield from option_problems(request.options, manifest)
 
@@ -272,10 +275,11 @@ def feature_problems(request: ImageCreate, manifest: Manifest) -> Iterator[Field
     yield from delivery_problems(request.route, request.webhook)
 
 
-def taken_problems(request: ImageCreate, manifest: Manifest) -> Iterator[FieldError]:
-    """The fields of a request that a workflow would not put to use."""
-    for name in () if manifest.takes is None else get_args(Taken):
-        if name not in (manifest.takes or ()) and getattr(request, name, None) not in (None, "", -1):
+def taken_problems(request: Drawing, manifest: Manifest) -> Iterator[FieldError]:
+    """The fields of a request, as it was sent, that a workflow would not put to use."""
+    taken = (*(manifest.takes or ()), *(("frames",) if "seconds" in (manifest.takes or ()) else ()))
+    for name in () if manifest.takes is None else (*get_args(Taken), "frames"):
+        if name not in taken and getattr(request, name, None) not in (None, "", -1):
             yield field(name, f"{manifest.id!r} is a workflow that does not take it; leave it out")
 
 

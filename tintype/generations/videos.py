@@ -33,6 +33,7 @@ def resolve(request: VideoCreate, catalogue: Catalogue, inputs: Sequence[Picture
         *_problems(request, manifest),
         *_length_problems(request, manifest.length, fps, manifest.id),
         *validation.size_problems(width, height, manifest.limits, manifest),
+        *validation.taken_problems(request, manifest),
         *validation.drawing_problems(drawing, model, catalogue),
     ]
     if problems:

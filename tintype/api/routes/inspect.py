@@ -1,4 +1,4 @@
-"""What a picture says about how it was made."""
+"""What a picture or video says about how it was made."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +24,13 @@ LOOKING = ThreadPoolExecutor(1, "inspect")
 async def inspect(
     context: Parts,
     actor: CurrentActor,
-    file: Annotated[UploadFile, File(description="A picture: PNG, JPEG, WebP or AVIF.")],
+    file: Annotated[UploadFile, File(description="A picture or video: PNG, JPEG, WebP, AVIF, GIF or MP4.")],
 ) -> Inspection:
-    """Say how a picture was made: its manifest (C2PA), labels, invisible mark and settings; nothing of it is kept."""
+    """Say how a picture or video was made: its manifest (C2PA), labels, mark and settings; nothing of it is kept."""
     async with context.uploads:
         if (file.size or 0) > files.LIMITS.max_bytes:
             most = f"at most {files.LIMITS.max_bytes:,} are accepted"
-            raise decoding.ImageTooLargeError(f"The picture has {file.size:,} bytes; {most}.")
+            raise decoding.ImageTooLargeError(f"The file has {file.size:,} bytes; {most}.")
         data = await file.read()
         return await asyncio.get_running_loop().run_in_executor(LOOKING, _look, data, context.home)
 

@@ -1,6 +1,6 @@
 /** The gallery: every finished picture, and what failed or was cancelled. */
 
-import { make, say, show, thumbnailOf } from "./page.js";
+import { contentOf, duration, isPlayed, make, say, show, thumbnailOf } from "./page.js";
 
 /**
  * @typedef {import("./shelf.js").Generation} Generation
@@ -40,23 +40,37 @@ export function showGallery(list, tiles, actions) {
 }
 
 function pictureTile({ key, generation, picture }, { open }) {
-  const image = make("img", {
-    alt: generation.prompt,
-    width: picture.width,
-    height: picture.height,
-    loading: "lazy",
-    decoding: "async",
-    src: thumbnailOf(picture),
-  });
-  image.addEventListener("load", () => image.classList.add("shown"), { once: true });
-  const tile = make(
-    "li",
-    { className: "tile" },
-    make("button", { type: "button", onclick: () => open(key), "aria-haspopup": "dialog", title: generation.prompt }, image),
+  const shown = isPlayed(picture) ? [videoOf(generation, picture), length(picture)] : [imageOf(generation, picture)];
+  const button = make(
+    "button",
+    { type: "button", onclick: () => open(key), "aria-haspopup": "dialog", title: generation.prompt },
+    ...shown,
   );
+  const tile = make("li", { className: "tile" }, button);
   tile.style.setProperty("--ratio", String(picture.width / picture.height));
   return tile;
 }
+
+function imageOf({ prompt }, picture) {
+  const { width, height } = picture;
+  const how = { loading: "lazy", decoding: "async" };
+  const image = make("img", { alt: prompt, width, height, ...how, src: thumbnailOf(picture) });
+  image.addEventListener("load", () => image.classList.add("shown"), { once: true });
+  return image;
+}
+
+/** Nothing of it is loaded but its first frame, until somebody points at it. */
+function videoOf({ prompt }, picture) {
+  const { width, height } = picture;
+  const how = { muted: true, loop: true, playsInline: true, preload: "none", "aria-label": prompt };
+  const video = make("video", { width, height, ...how, poster: thumbnailOf(picture), src: contentOf(picture) });
+  const stop = () => video.pause();
+  for (const type of ["pointerenter", "focus"]) video.addEventListener(type, () => video.play().catch(stop));
+  video.addEventListener("pointerleave", stop);
+  return video;
+}
+
+const length = ({ video }) => make("span", { className: "length" }, duration(video.seconds));
 
 function noteTile({ generation }, { retry, discard }) {
   const isFailed = generation.status === "failed";

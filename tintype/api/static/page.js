@@ -88,5 +88,8 @@ export const plural = (count, one) => (count === 1 ? `1 ${one}` : `${count} ${on
 /** @param {{id: string}} picture the address of its bytes; unlike the signed links of the API it never expires */
 export const contentOf = ({ id }) => `/api/media/${id}/content`;
 
+/** @param {{content_type: string}} picture whether a browser plays it; an animated WebP or GIF it shows as a picture */
+export const isPlayed = ({ content_type }) => content_type.startsWith("video/");
+
 /** @param {{id: string}} picture */
 export const thumbnailOf = ({ id }) => `/api/media/${id}/thumbnail`;

@@ -4,9 +4,10 @@
  *
  * @typedef {{step: number, steps: number, percent: number, eta_s: number | null,
  *   preview?: {index: number, url: string}}} Progress
- * @typedef {{id: string, width: number, height: number, seed: number | null, content_type: string}} Picture
- * @typedef {{id: string, prompt: string, parameters: Record<string, any>, model: string, style: string | null,
- *   created_at: string, started_at: string | null, completed_at: string | null}} Asked
+ * @typedef {{id: string, width: number, height: number, seed: number | null, content_type: string,
+ *   video: {seconds: number, fps: number} | null}} Picture
+ * @typedef {{id: string, kind: "image" | "video", prompt: string, parameters: Record<string, any>, model: string,
+ *   style: string | null, created_at: string, started_at: string | null, completed_at: string | null}} Asked
  * @typedef {Asked & {status: "queued", position: number}} Waiting `position`: its place in line, 1 is next
  * @typedef {Asked & {status: "processing", progress: Progress | null, cancel_requested: boolean}} Running
  * @typedef {Asked & {status: "completed", media: Picture[]}} Completed

@@ -178,6 +178,7 @@ async function again({ prompt, model, style, parameters }) {
     ...{ prompt, ...shared, num_images, num_inference_steps, guidance_scale, sampler, seed_mode },
     ...{ ...(style && { style }), ...(negative_prompt && { negative_prompt }) },
   };
+  if (task.endsWith("_to_video")) return submitVideo({ ...drawn, width, height }, parameters);
   if (!image) return submit({ ...drawn, width, height }, "image");
   const { mask, strength, outpaint, references, remover } = parameters;
   await submit(
@@ -187,6 +188,10 @@ async function again({ prompt, model, style, parameters }) {
     },
     "edit",
   );
+}
+
+async function submitVideo({ num_images, ...drawn }, { frames, fps, image, last_image }) {
+  await submit({ ...drawn, frames, fps, ...(image && { image }), ...(last_image && { last_image }) }, "video");
 }
 
 /** @param {shelves.Completed} generation */

@@ -1,6 +1,6 @@
 /** The dialog with one picture, large, and what can be done with it. */
 
-import { at, contentOf, date, duration, make, plural } from "./page.js";
+import { at, contentOf, date, duration, isPlayed, make, plural, thumbnailOf } from "./page.js";
 
 const SURE_MS = 4000;
 
@@ -31,14 +31,15 @@ export function createViewer(studio) {
   };
 
   function draw({ generation, picture }) {
-    const image = at("viewer-picture");
     const address = contentOf(picture);
-    if (image.getAttribute("src") !== address) {
-      image.removeAttribute("src");
-      Object.assign(image, { alt: generation.prompt, width: picture.width, height: picture.height, src: address });
+    const element = stage(isPlayed(picture), generation, picture);
+    if (element.getAttribute("src") !== address) {
+      element.removeAttribute("src");
+      Object.assign(element, { width: picture.width, height: picture.height, src: address });
     }
-    image.style.setProperty("--zoom", String(zoom(picture)));
-    image.style.setProperty("--width", String(picture.width));
+    element.style.setProperty("--zoom", String(zoom(picture)));
+    element.style.setProperty("--width", String(picture.width));
+    at("use").hidden = generation.kind === "video";
     at("viewer-prompt").textContent = generation.prompt;
     at("viewer-facts").replaceChildren(...facts(generation, picture).flatMap(([name, value]) => [
       make("dt", {}, name),
@@ -47,6 +48,18 @@ export function createViewer(studio) {
     Object.assign(at("download"), { href: address, download: fileName(generation, picture) });
     at("delete").textContent = deleteLabel(generation);
     edges();
+  }
+
+  /** The element that shows this; the other one lets go of what it has shown. */
+  function stage(isVideo, { prompt }, picture) {
+    const [image, video] = [at("viewer-picture"), at("viewer-video")];
+    Object.assign(image, { hidden: isVideo, alt: prompt });
+    video.hidden = !isVideo;
+    (isVideo ? image : video).removeAttribute("src");
+    if (!isVideo) return image;
+    video.setAttribute("aria-label", prompt);
+    video.poster = thumbnailOf(picture);
+    return video;
   }
 
   function edges() {
@@ -66,6 +79,7 @@ export function createViewer(studio) {
       ...(style ? [["Style", studio.styleName(style)]] : []),
       ["Seed", String(picture.seed ?? "unknown")],
       ["Size", `${picture.width} × ${picture.height}`],
+      ...(picture.video ? [["Length", `${picture.video.seconds} s, ${picture.video.fps} frames a second`]] : []),
       ["Steps", String(parameters.num_inference_steps)],
       ["Guidance", String(parameters.guidance_scale)],
       ...(parameters.negative_prompt ? [["Avoided", parameters.negative_prompt]] : []),
@@ -138,6 +152,7 @@ export function createViewer(studio) {
     if (event.key === "ArrowRight") turn(1);
   });
   dialog.addEventListener("close", () => {
+    at("viewer-video").pause();
     document.querySelector(`[data-key="${shown}"] button`)?.focus();
     shown = null;
   });

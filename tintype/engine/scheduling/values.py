@@ -84,5 +84,5 @@ class Policy:
     sizes: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     bucket_lines: int = 4
     is_padding: bool = False
-    patience: float = 2.0
+    patience: float = 4.0
     swap_weight: float = 8.0
