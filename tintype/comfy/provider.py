@@ -76,7 +76,7 @@ class ComfyProvider:
     @functools.cached_property
     def _servers(self) -> Servers:
         """Made where the work is: a connection belongs to one event loop."""
-        return Servers(self._urls, self._timeouts, output_folders=self._watch.output_folders if self._watch else {})
+        return Servers(self._urls, self._timeouts)
 
     def capabilities(self) -> Capability:
         """What the servers were like a moment ago; each is looked at every few seconds."""
@@ -154,8 +154,9 @@ class ComfyProvider:
         return job if job is None or job.server in {server.url for server in self._servers.all} else None
 
     def _note_use(self, performance: Performance) -> None:
-        if self._watch is not None and performance.server is not None:
-            self._watch.used_at[performance.server.url] = time.monotonic()
+        if self._watch is not None and (server := performance.server) is not None:
+            self._watch.used_at[server.url] = time.monotonic()
+            server.output_folder = self._watch.output_folders.get(server.url)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -175,6 +176,8 @@ class ComfyProvider:
             raise ProviderError(
                 "the server that had this work is no longer set up", code=WORK_UNKNOWN, retryable=False
             ) from error
+        if self._watch is not None:
+            server.output_folder = self._watch.output_folders.get(server.url)
         await results.withdraw(server, job)
 
     async def close(self) -> None:
