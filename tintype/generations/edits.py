@@ -9,7 +9,8 @@ from tintype.catalog import styles
 from tintype.catalog.manifest import Limits, Manifest, Task
 from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
-from tintype.generations import companions, pictures, validation
+from tintype.generations import companions, masks, pictures, validation
+from tintype.generations.masks import Geometry
 from tintype.generations.pictures import Picture
 from tintype.generations.schemas import EditCreate, Outpaint, UpscaleCreate
 from tintype.generations.validation import Resolved, field, invalid
@@ -97,7 +98,9 @@ def _picture_parameters(
         "image": named["body", "image"],
         "strength": strength if request.strength is None else request.strength,
     }
-    if request.mask is not None:
+    if isinstance(request.mask, Geometry):
+        found["mask"] = request.mask.model_dump(mode="json")
+    elif request.mask is not None:
         found["mask"] = named["body", "mask"]
     if request.outpaint is not None:
         found["outpaint"] = request.outpaint.model_dump()
@@ -126,7 +129,13 @@ def _edit_problems(
         for name in ("width", "height"):
             if getattr(request, name) is not None:
                 yield field(name, "follows from the picture and `outpaint`; leave it out")
+    yield from _mask_problems(request, inputs)
+
+
+def _mask_problems(request: EditCreate, inputs: Sequence[Picture]) -> Iterator[FieldError]:
     source = _source(inputs)
+    if isinstance(request.mask, Geometry):
+        yield from masks.problems(request.mask, source.width, source.height)
     for picture in inputs:
         row = picture.media
         if picture.role == "mask" and (row.width, row.height) != (source.width, source.height):

@@ -166,8 +166,8 @@ def _unseen(place: Place) -> str:
     """What to do about a picture that nothing here can look at."""
     if place[-1] == "mask":
         return (
-            "a mask is a picture that is looked at as any other, and no safety detector is installed; install one "
-            "(docs/safety.md), or send `outpaint`, which needs no mask"
+            "a mask is a picture that is looked at as any other, and no safety detector is installed; send shapes "
+            'instead, such as {"shapes": [{"type": "ellipse", …}]}, or install one (docs/safety.md)'
         )
     return (
         "this picture may show people and no safety detector is installed to look at it; send one that "
