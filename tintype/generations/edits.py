@@ -77,7 +77,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     problems = [
         *_edit_problems(request, inputs, manifest, catalogue),
         *_shape_problems(request, _source(inputs), manifest.limits, manifest),
-        *validation.size_problems(width, height, manifest.limits, manifest),
+        *validation.size_problems(width, height, manifest.limits, manifest, request.hires),
         *validation.taken_problems(request, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]

@@ -3,6 +3,7 @@
 All that is wrong is reported at once, each with the field, the limit and what to send instead.
 """
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
 from tintype.generations import companions, pictures
 from tintype.generations.pictures import Picture, Place
-from tintype.generations.schemas import IS_PICTURE, MAX_SEED, Drawing, ImageCreate
+from tintype.generations.schemas import IS_PICTURE, MAX_SEED, Drawing, Hires, ImageCreate
 from tintype.media.tables import Media
 from tintype.safety import registry
 
@@ -68,7 +69,7 @@ def resolve(request: ImageCreate, catalogue: Catalogue, inputs: Sequence[Picture
     check_safety([model], catalogue)
     width, height = request.width or manifest.defaults.width, request.height or manifest.defaults.height
     problems = [
-        *size_problems(width, height, manifest.limits, manifest),
+        *size_problems(width, height, manifest.limits, manifest, request.hires),
         *taken_problems(request, manifest),
         *drawing_problems(request, model, catalogue),
     ]
@@ -215,8 +216,10 @@ def named_model(name: str, catalogue: Catalogue) -> Model:
         raise ModelUnknownError(error.detail, fields=(field("model", error.detail),)) from error
 
 
-def size_problems(width: int, height: int, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
-    """What is wrong with the size of a picture to draw."""
+def size_problems(
+    width: int, height: int, limits: Limits, manifest: Manifest, hires: Hires | None = None
+) -> Iterator[FieldError]:
+    """What is wrong with the size of a picture to draw, and of what a second pass makes of it."""
     sides = {"width": width, "height": height}
     for name, side in sides.items():
         if not limits.min_side <= side <= limits.max_side or side % limits.multiple_of:
@@ -231,6 +234,25 @@ def size_problems(width: int, height: int, limits: Limits, manifest: Manifest) -
             f"{sides['width']}×{sides['height']} is more than the {limits.max_pixels} pixels {manifest.id!r} draws; "
             "send a smaller width or height",
         )
+    yield from _second_pass_problems(hires, width, height, limits, manifest)
+
+
+def _second_pass_problems(
+    hires: Hires | None, width: int, height: int, limits: Limits, manifest: Manifest
+) -> Iterator[FieldError]:
+    """What is wrong with a second pass over a picture of this size: it is held to what the first one is."""
+    if hires is None or "hires" not in manifest.features:
+        return
+    most = min(limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+    if hires.scale > most:
+        larger = f"{width}×{height} becomes {round(width * hires.scale)}×{round(height * hires.scale)}"
+        limit = f"{manifest.id!r} draws at most {limits.max_pixels} pixels, {limits.max_side} a side"
+        at_most = math.floor(100 * most) / 100
+        mend = f"send at most {at_most:g}" if at_most > 1 else "leave `hires` out"
+        yield FieldError(loc=("body", "hires", "scale"), msg=f"{larger}; {limit}: {mend}, or a smaller picture")
+    if (hires.steps or 1) > limits.max_steps:
+        said = f"{manifest.id!r} takes at most {limits.max_steps} steps"
+        yield FieldError(loc=("body", "hires", "steps"), msg=said)
 
 
 def nearest(side: int, limits: Limits) -> int:
