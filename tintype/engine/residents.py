@@ -8,6 +8,7 @@ import torch
 
 from tintype import logs, settings
 from tintype.engine import compiling, families, redrawing, streaming
+from tintype.engine.beside import Beside
 from tintype.engine.compiling import CompiledModel
 from tintype.engine.devices import Device
 from tintype.engine.family import Loaded, Outline
@@ -44,6 +45,7 @@ class Residents:
         self._outlines: dict[ModelFiles, Outline] = {}
         self._loaded: dict[str, Loaded] = {}
         self._streamed: dict[str, list[Streamed]] = {}
+        self._beside: dict[str, Beside] = {}
         self._by_id: dict[str, Outline] = {}
 
     def outline(self, files: ModelFiles) -> Outline:
@@ -72,13 +74,16 @@ class Residents:
             ModelBrokenError: its files cannot be used.
             OutOfMemoryError: the device's memory does not suffice.
         """
+        for shed in swap.shed:
+            log.info("letting go of what requests brought", model=shed.model)
+            self._beside[shed.model].drop(shed.keep)
         for eviction in swap.evict:
             log.info("putting a model aside", model=eviction.model, to=eviction.to.value)
             if eviction.to is Place.HOST:
                 self._put_in_host(self._loaded[eviction.model])
             else:
                 self._drop(eviction.model)
-        if swap.evict:
+        if swap.evict or swap.shed:
             self.free()
         if swap.load is None:
             return
@@ -91,7 +96,8 @@ class Residents:
             placement=swap.placement.value,
         )
         if swap.load not in self._loaded:
-            device = replace(self._device, is_streaming=is_streaming)
+            self._beside[swap.load] = Beside()
+            device = replace(self._device, is_streaming=is_streaming, beside=self._beside[swap.load])
             self._loaded[swap.load] = compiling.wrap(self._by_id[swap.load].load(device), device, self._engine)
             if not is_streaming:
                 return
@@ -118,10 +124,23 @@ class Residents:
     def _drop(self, model_id: str) -> None:
         self._loaded.pop(model_id, None)
         self._streamed.pop(model_id, None)
+        self._beside.pop(model_id, None)
 
     def forget(self, model_id: str) -> None:
         """Give up what is left of a model whose loading failed."""
         self._drop(model_id)
+        self.free()
+
+    def note_beside(self, model_id: str) -> None:
+        """Take down what a loaded model keeps beside its weights by now."""
+        if (kept := self._beside.get(model_id)) is not None:  # it can have been put aside meanwhile
+            self._residency.note_beside(model_id, loose=kept.loose(), fixed_bytes=kept.fixed_bytes)
+
+    def relieve(self) -> None:
+        """Let go of everything that can be had again, on a shortage."""
+        for model_id, kept in self._beside.items():
+            kept.drop()
+            self.note_beside(model_id)
         self.free()
 
     def free(self) -> None:

@@ -141,7 +141,7 @@ class Runner:
                     return
                 self._compute(model, tick, pictures)
         except faults.OutOfMemoryError:
-            self._residents.free()
+            self._residents.relieve()
             self._fail(self._schedule.batch_failed(tick))
         except faults.DeviceBrokenError as error:
             self._schedule.abandon(tick)
@@ -157,6 +157,7 @@ class Runner:
                 self._residents.perform(tick.swap)
         except faults.OutOfMemoryError:
             self._residents.forget(tick.model)
+            self._residents.relieve()
             self._fail(self._schedule.load_failed(tick))
             return False
         except faults.DeviceBrokenError:
@@ -203,6 +204,7 @@ class Runner:
             return
         seconds = took.seconds or self._costs.seconds(tick.model, tick.shape, tick.padded_lines)
         advance = self._schedule.ran(tick, seconds)
+        self._residents.note_beside(tick.model)
         for picture in pictures:
             picture.job.advance()
         self._previews.show(tick.model, model, list(zip([pictures[place] for place in watched], foreseen, strict=True)))
@@ -253,6 +255,7 @@ class Runner:
 
     def _finished(self, picture: Picture, model_id: str, done: Done) -> None:
         self._schedule.residency.unpin(model_id)
+        self._residents.note_beside(model_id)  # decoding can have brought another autoencoder
         error = done.exception()
         if picture.job.has_ended:
             self._pictures.pop(picture.ticket.id, None)
@@ -274,7 +277,7 @@ class Runner:
         if isinstance(answer, Swap):
             self._residents.perform(answer)
             self._swapped(answer, 0.0)
-        self._residents.free()
+        self._residents.relieve()
         self._finish(picture, model_id)
 
     def _prepare(self, files: ModelFiles) -> None:

@@ -121,6 +121,7 @@ class Schedule:
             phase.model,
             activation_bytes=padded_lines * max(row.phase.activation_bytes for row in rows),
             keep={row.phase.model for row in self._rows.values()},
+            brings={name for row in rows for name in row.phase.brings},
             is_alone=self._shortages.is_alone(phase.model),
         )
         self._number += 1
@@ -137,6 +138,8 @@ class Schedule:
 
     def swapped(self, swap: Swap, seconds: float) -> None:
         """The runner did what the swap says; it took `seconds`."""
+        for shed in swap.shed:
+            self.residency.shed(shed)
         for eviction in swap.evict:
             self.residency.evict(eviction)
         if swap.load is not None:
@@ -170,6 +173,8 @@ class Schedule:
         None the first time: the next tick evicts everything else and tries again. Then all that wait for the model.
         """
         self._close(tick)
+        for shed in tick.swap.shed if tick.swap else ():
+            self.residency.shed(shed)
         for eviction in tick.swap.evict if tick.swap else ():
             self.residency.evict(eviction)
         self.residency.release(tick.model)
