@@ -70,7 +70,7 @@ def test_without_a_model_the_built_in_one_draws(catalogue):
 
 
 def test_a_style_chooses_the_first_of_its_models_that_is_installed(catalogue):
-    assert resolve(catalogue(), model=None, style="realism").model.id == "sketch"
+    assert resolve(catalogue(), model=None).model.id == "sketch"
     found = resolve(catalogue(family="sdxl"), model=None, style="realism")
     assert found.model.id == "sdxl-base"
     assert found.prompt == "a cat"
@@ -211,3 +211,15 @@ def test_a_second_pass_is_held_to_the_limits_of_the_first(catalogue, hires, size
     found = refused(models, **asked)
     assert found.keys() == said.keys()
     assert all(text in found[name] for name, text in said.items())
+
+
+def test_a_style_that_no_installed_model_has_is_refused_with_the_models_that_have_it(catalogue):
+    found = refused(catalogue(), model=None, style="anime")
+    assert "no installed model that can do this draws in the style 'anime'" in found["style"]
+    assert "install 'counterfeit-v3' or 'anything-v5'" in found["style"]
+
+
+def test_a_style_takes_a_model_it_has_words_for_where_its_own_are_not_installed(catalogue):
+    found = resolve(catalogue(family="sdxl"), model=None, style="anime")
+    assert found.model.manifest.family == "sdxl"
+    assert "anime style" in found.parameters["drawn"]["prompt"]

@@ -306,9 +306,10 @@ def model_for(
         fitting = [each for each in fitting if "references" in models[each].manifest.features]
         if not fitting:
             raise invalid([field("references", "no installed model takes references; leave them out")])
+    if style is not None and fitting and task != "remove_background":
+        return catalogue.get(validation.model_in(style, fitting, catalogue))
     usual = () if task == "upscale" else (catalog.DEFAULT_MODEL,)
-    preferred = (*(style.models if style is not None else ()), *usual, *fitting)
-    chosen = next((each for each in preferred if each in fitting), None)
+    chosen = next((each for each in (*usual, *fitting) if each in fitting), None)
     if chosen is None:
         raise invalid([field("model", f"no installed model {DOES[task]}; install one that does")])
     return catalogue.get(chosen)

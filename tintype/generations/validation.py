@@ -196,12 +196,28 @@ def style_of(request: ImageCreate) -> styles.Style | None:
 
 
 def _model(request: ImageCreate, style: styles.Style | None, catalogue: Catalogue) -> Model:
+    if request.model is not None:
+        return named_model(request.model, catalogue)
+    if style is None:
+        return catalogue.get(catalog.DEFAULT_MODEL)
+    able = [model.id for model in catalogue.models().values() if "text_to_image" in model.manifest.tasks]
+    return catalogue.get(model_in(style, able, catalogue))
+
+
+def model_in(style: styles.Style, able: Sequence[str], catalogue: Catalogue) -> str:
+    """The first of the models `able` to do a task that the style prefers, else one that it has words for.
+
+    Raises:
+        InvalidGenerationError: it has none among them.
+    """
     models = catalogue.models()
-    if request.model is None:
-        preferred = style.models if style is not None else ()
-        chosen = next((name for name in preferred if name in models), catalog.DEFAULT_MODEL)
-        return catalogue.get(chosen)
-    return named_model(request.model, catalogue)
+    worded = [name for name in able if models[name].manifest.family in style.families]
+    chosen = next((name for name in (*style.models, *worded) if name in able), None)
+    if chosen is None:
+        names = " or ".join(map(repr, style.models))
+        said = f"no installed model that can do this draws in the style {style.id!r}; install {names}, or leave it out"
+        raise invalid([field("style", said)])
+    return chosen
 
 
 def named_model(name: str, catalogue: Catalogue) -> Model:
