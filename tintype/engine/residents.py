@@ -2,6 +2,7 @@
 
 import gc
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import torch
@@ -19,6 +20,9 @@ from tintype.providers.contract import ModelFiles
 HOST = "cpu"
 USABLE = 0.9
 """The share of a device's or the host's free memory that is planned with; the rest is for libraries and fragments."""
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""What changes when a file of a model does: paths, when they were written, and sizes."""
 
 log = logs.get("engine")
 
@@ -42,7 +46,7 @@ class Residents:
         self._device = device
         self._engine = engine
         self._residency = residency
-        self._outlines: dict[ModelFiles, Outline] = {}
+        self._outlines: dict[ModelFiles, tuple[Stamp, Outline]] = {}
         self._loaded: dict[str, Loaded] = {}
         self._streamed: dict[str, list[Streamed]] = {}
         self._beside: dict[str, Beside] = {}
@@ -55,12 +59,24 @@ class Residents:
             ModelBrokenError: its files cannot be read.
         """
         if files not in self._outlines:
+            stamp = _stamp(Path(files.folder))
             found = families.outline(files)
             if files.family not in families.UNGUIDED:
                 found = redrawing.Outline(found)
             self._residency.learn(files.id, weights_bytes=found.weight_bytes, block_bytes=found.block_bytes)
-            self._outlines[files] = self._by_id[files.id] = found
-        return self._outlines[files]
+            self._outlines[files] = stamp, found
+            self._by_id[files.id] = found
+        return self._outlines[files][1]
+
+    def has_changed(self, files: ModelFiles) -> bool:
+        """Whether the model's files are others than when its outline was made."""
+        return files in self._outlines and self._outlines[files][0] != _stamp(Path(files.folder))
+
+    def renew(self, files: ModelFiles) -> None:
+        """Forget a model that nobody works with, for its files have changed."""
+        del self._outlines[files]
+        self._residency.release(files.id)
+        self.forget(files.id)
 
     def get(self, model_id: str, *, is_written: bool = False) -> Loaded:
         """A loaded model; where it `is_written`, as it is without ever being compiled."""
@@ -148,3 +164,8 @@ class Residents:
         gc.collect()
         if self._device.name.startswith("cuda"):
             torch.cuda.empty_cache()
+
+
+def _stamp(folder: Path) -> Stamp:
+    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in found)

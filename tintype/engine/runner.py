@@ -163,7 +163,7 @@ class Runner:
         except faults.DeviceBrokenError:
             raise
         except Exception as error:  # noqa: BLE001  it ends these requests and is raised where they wait
-            self._schedule.load_failed(tick)
+            self._schedule.load_broke(tick)
             self._residents.forget(tick.model)
             self._fail_with(error, [p for p in self._pictures.values() if p.needs(tick.model)])
             return False
@@ -230,6 +230,8 @@ class Runner:
         request = job.request
         try:
             for files in _models_of(request):
+                if not self._is_in_work(files.id) and self._residents.has_changed(files):
+                    self._residents.renew(files)
                 self._residents.outline(files)
             phases = self._residents.outline(request.model).phases(request)
             party, group = request.on_behalf_of or request.id, str(next(self._numbers))
@@ -245,6 +247,9 @@ class Runner:
         job.evaluations = len(request.seeds) * sum(phase.evaluations for phase in phases)
         job.unfinished = set(range(len(request.seeds)))
         job.give(Progress(step=0, steps=job.evaluations))
+
+    def _is_in_work(self, model_id: str) -> bool:
+        return any(phase.model == model_id for each in self._pictures.values() for phase in each.ticket.phases)
 
     def _finish(self, picture: Picture, model_id: str) -> None:
         """Hand a picture to the finishing thread; its model stays where it is until that is done."""
@@ -274,11 +279,17 @@ class Runner:
     def _finish_alone(self, picture: Picture, model_id: str) -> None:
         """The last stage once more, with everything else put aside."""
         answer = self._schedule.decode_failed(picture.ticket.id, model_id)
-        if isinstance(answer, Swap):
-            self._residents.perform(answer)
-            self._swapped(answer, 0.0)
-        self._residents.relieve()
-        self._finish(picture, model_id)
+        try:
+            with faults.named(self.device.label):
+                if isinstance(answer, Swap):
+                    self._residents.perform(answer)
+                    self._swapped(answer, 0.0)
+                self._residents.relieve()
+                self._finish(picture, model_id)
+        except faults.DeviceBrokenError as error:
+            self._break(error)
+        except Exception as error:  # noqa: BLE001  it ends this request and is raised where that is awaited
+            self._fail_with(error, [picture])
 
     def _prepare(self, files: ModelFiles) -> None:
         try:
