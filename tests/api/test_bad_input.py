@@ -325,7 +325,8 @@ async def test_a_bad_question_for_a_page_is_refused(http, query, code):
     ("path", "name", "says"),
     [
         ("/api/generate?stat=done", "stat", "send status, kind, model"),
-        ("/api/models?task=nope", "task", "this route takes none"),
+        ("/api/models?tasks=upscale", "tasks", "send kind, task at most"),
+        ("/api/models?task=nope", "task", "'text_to_image'"),
         ("/api/styles?id=lux", "id", "this route takes none"),
     ],
 )
