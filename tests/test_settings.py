@@ -243,3 +243,7 @@ def test_comfyui_servers_are_given_as_addresses_separated_by_commas(monkeypatch:
     monkeypatch.setenv("COMFYUI_URL", "http://127.0.0.1:8188, gpu.example:8188")
     with pytest.raises(SetupError, match=r"must look like http://host:8188, not 'gpu\.example:8188'"):
         settings.load(settings.Comfy)
+
+
+def test_a_public_address_is_the_same_with_a_slash_at_its_end():
+    assert settings.Api(public_url="https://example.com/").public_url == "https://example.com"

@@ -102,6 +102,11 @@ class Api(Group):
     max_body_bytes: int = Field(default=32 << 20, ge=1 << 10, description="Largest request body accepted.")
     sync_wait_s: float = Field(default=180, ge=0, le=3600, description="How long `POST /generate` waits for a picture.")
 
+    @field_validator("public_url")
+    @classmethod
+    def _ends_without_a_slash(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value is not None else None
+
 
 class Storage(Group):
     """Where pictures are kept."""

@@ -321,5 +321,20 @@ async def test_a_bad_question_for_a_page_is_refused(http, query, code):
     problems.check(await http.get(f"/api/generate?{query}"), 422, code)
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "says"),
+    [
+        ("/api/generate?stat=done", "stat", "send status, kind, model"),
+        ("/api/models?tasks=upscale", "tasks", "send kind, task at most"),
+        ("/api/models?task=nope", "task", "'text_to_image'"),
+        ("/api/styles?id=lux", "id", "this route takes none"),
+    ],
+)
+async def test_a_parameter_that_a_route_would_ignore_is_refused(http, path, name, says):
+    (problem,) = problems.check(await http.get(path), 422, "invalid_request")["errors"]
+    assert problem["loc"] == ["query", name]
+    assert says in problem["msg"]
+
+
 async def test_after_all_that_the_connection_still_serves(http):
     assert (await http.get("/health")).json()["status"] == "ok"

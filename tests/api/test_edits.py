@@ -68,6 +68,59 @@ async def test_only_what_the_mask_covers_is_drawn(http, studio):
     )
 
 
+BOX = {"type": "rectangle", "x": 16, "y": 12, "width": 32, "height": 24}
+
+
+async def test_a_mask_of_shapes_needs_no_second_picture(http, studio):
+    mask = {"shapes": [BOX], "invert": True}
+    done, image = await drawn(http, studio, image=picture(), mask=mask)
+    kept = {"shapes": [{**BOX, "erase": False}], "feather": 0, "invert": True}
+    assert (done["parameters"]["task"], done["parameters"]["mask"]) == ("inpaint", kept)
+    assert [image.convert("RGB").getpixel(place) for place in ((32, 24), (2, 2))] == [(0, 0, 255), (255, 0, 0)]
+    again = await http.post(f"/api/generate/{done['id']}/retry")
+    assert (await studio.wait(again.json()["id"]))["parameters"] == done["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "place", "says"),
+    [
+        ({"shapes": []}, ("mask", "shapes"), "at least 1 item"),
+        ({"shapes": [BOX] * 51}, ("mask", "shapes"), "at most 50 items"),
+        (
+            {"shapes": [BOX, {"type": "star"}]},
+            ("mask", "shapes", 1),
+            "no `type` 'star'; send one of 'rectangle', 'ellipse'",
+        ),
+        ({"shapes": [BOX, {}]}, ("mask", "shapes", 1), "has no `type`; send one"),
+        ({"shapes": [{**BOX, "width": "wide"}]}, ("mask", "shapes", 0, "width"), "is no number; send one"),
+        ({"shapes": [{**BOX, "width": 0}]}, ("mask", "shapes", 0, "width"), "greater than 0"),
+        ({"shapes": [{**BOX, "x": 64}]}, ("mask", "shapes", 0), "this rectangle lies outside the picture, which is 64"),
+        ({"shapes": [{**BOX, "erase": True}]}, ("mask", "shapes"), "all erase, so nothing is left to draw"),
+        ({"shapes": [{"type": "stroke", "points": [[1, 1]]}]}, ("mask", "shapes", 0, "width"), "is required"),
+        (
+            {"shapes": [{"type": "polygon", "points": [[1, 1]] * 2}]},
+            ("mask", "shapes", 0, "points"),
+            "at least 3 items",
+        ),
+        ({"shapes": [{"type": "polygon", "points": [[1, 1]] * 2000}] * 3}, ("mask",), "has 6000 points"),
+        ({"shapes": [BOX], "feather": 513}, ("mask", "feather"), "less than or equal to 512"),
+        ({"shapes": [BOX], "colour": 1}, ("mask", "colour"), "there is no such field"),
+        ("somewhere", ("mask",), "is no picture"),
+        (7, ("mask",), "is no text"),
+    ],
+)
+async def test_a_shape_that_does_not_fit_is_named(http, mask, place, says):
+    problems.check_field(await ask(http, image=picture(), mask=mask), *place, says=says)
+
+
+async def test_the_document_says_which_shapes_a_mask_can_be_made_of(http):
+    schemas = (await http.get("/openapi.json")).json()["components"]["schemas"]
+    assert "#/components/schemas/Geometry" in str(schemas["EditCreate"]["properties"]["mask"])
+    shapes = schemas["Geometry"]["properties"]["shapes"]
+    assert set(shapes["items"]["discriminator"]["mapping"]) == {"rectangle", "ellipse", "polygon", "stroke"}
+    assert shapes["maxItems"] == 50
+
+
 async def test_outpainting_draws_beside_the_picture(http, studio):
     done, image = await drawn(http, studio, image=picture(), outpaint={"left": 32, "bottom": 16})
     assert (done["parameters"]["task"], image.size) == ("inpaint", (96, 64))

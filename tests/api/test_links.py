@@ -154,6 +154,23 @@ async def test_a_server_that_takes_too_long_is_not_waited_for(studio, server, li
     assert asyncio.get_running_loop().time() - began_at < LONGEST_S + 3
 
 
+async def test_slow_links_keep_no_upload_waiting(studio, server, link):
+    async def never(writer: asyncio.StreamWriter) -> None:
+        writer.write(OK + b"Content-Length: 10000\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(LONGEST_S + 1)
+
+    server.answer = never
+    slow = [asyncio.create_task(ask(studio, image=f"{link}?{number}")) for number in range(6)]
+    while len(server.requests) < len(slow):
+        await asyncio.sleep(0.01)
+    here = f"data:image/png;base64,{base64.b64encode(picture('blue')).decode()}"
+    assert (await ask(studio, image=here)).status_code == 202
+    assert not any(one.done() for one in slow), "and all of them were still being fetched"
+    for one in slow:
+        check_refused(await one, 504, "link_too_slow", "image")
+
+
 @pytest.mark.usefixtures("nothing_is_kept")
 async def test_a_link_that_leads_nowhere_is_refused(studio, server, link):
     server.answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"

@@ -53,6 +53,7 @@ async def test_the_edit_mode_says_what_is_wrong_with_the_picture(http, picture, 
     body = {"mode": "edit", "prompt": "x", "target_image": picture, "extra_params": SCRIPTED}
     problem = problems.check(await http.post("/generate", json=body), status, code)
     assert problem["errors"][0]["loc"] == ["body", "target_image"]
+    assert picture is not None or problem["detail"] == "target_image: is required in mode 'edit'"
 
 
 @pytest.mark.parametrize("mode", ["video", "FREE", ""])

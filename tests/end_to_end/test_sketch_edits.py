@@ -13,6 +13,9 @@ from tests.conftest import Servers
 from tests.end_to_end.test_sketch_pictures import BLUE, GREEN, RED, WHITE, nearest
 from tests.processes import RunningStudio
 
+MARK_CHANGES = 12
+"""How far the invisible mark moves a channel at most: what stays was marked already and is marked once more."""
+
 
 @pytest.fixture(scope="module")
 async def studio(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStudio]:
@@ -52,6 +55,37 @@ async def test_a_picture_of_its_own_is_drawn_over_and_continued_without_any_dete
     kept = slice(0, first["width"] - 16)
     assert np.array_equal(wide[:, kept], before[:, kept]), "what was there before is still there"
     assert nearest(np.median(wide[:, -32:], axis=(0, 1)), RED, GREEN, BLUE, WHITE) == BLUE
+
+
+async def test_only_what_shapes_cover_is_drawn_anew_without_any_upload_or_detector(studio: RunningStudio):
+    asked = await studio.generate("a red circle on a blue background", width=128, height=128, model="sketch", seed=3)
+    first = (await studio.wait(asked["id"]))["media"][0]
+    before = np.asarray(Image.open(io.BytesIO((await studio.http.get(first["url"])).content)).convert("RGB"))
+    brush = {"type": "stroke", "points": [[50, 64], [78, 64]], "width": 40}
+    corner = {"type": "rectangle", "x": 60, "y": 60, "width": 8, "height": 8, "erase": True}
+    after = await edit(
+        studio,
+        image=first["id"],
+        prompt="a green circle on a blue background",
+        mask={"shapes": [brush, corner]},
+        seed=3,
+    )
+    across, down = np.meshgrid(np.arange(128) + 0.5, np.arange(128) + 0.5)
+    away = np.hypot(across - np.clip(across, 50, 78), down - 64)
+    is_erased = (abs(across - 64) < 4) & (abs(down - 64) < 4)
+    changed = (after != before).any(axis=2)
+    assert not changed[(away > 21) | is_erased].any(), "below 256 pixels there is no mark, so what stays is bit-equal"
+    assert changed[(away < 19) & ~is_erased].mean() > 0.5
+
+
+async def test_from_256_pixels_on_the_invisible_mark_is_all_that_changes_outside_a_mask(studio: RunningStudio):
+    asked = await studio.generate("a red circle on a blue background", width=256, height=256, model="sketch", seed=3)
+    first = (await studio.wait(asked["id"]))["media"][0]
+    before = np.asarray(Image.open(io.BytesIO((await studio.http.get(first["url"])).content)).convert("RGB"))
+    mask = {"shapes": [{"type": "ellipse", "x": 160, "y": 160, "width": 80, "height": 80}], "feather": 8}
+    after = await edit(studio, image=first["id"], prompt="a yellow star", mask=mask, seed=3)
+    beyond = np.abs(after - before).max(axis=2)[:150]
+    assert beyond.max() <= MARK_CHANGES
 
 
 async def test_an_upload_is_refused_until_a_detector_can_look_at_it(studio: RunningStudio):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tintype.engine.scheduling.residency import Eviction, Place, Placement, Residency, Swap
+from tintype.engine.scheduling.residency import Eviction, Place, Placement, Residency, Shed, Swap
 
 
 def residency(device: int = 100, host: int = 100, **models: int) -> Residency:
@@ -17,12 +17,18 @@ def residency(device: int = 100, host: int = 100, **models: int) -> Residency:
 def bring(kept: Residency, model: str, activation_bytes: int = 0, **options) -> Swap | None:
     swap = kept.plan(model, activation_bytes=activation_bytes, **options)
     if swap is not None:
+        for shed in swap.shed:
+            kept.shed(shed)
         for eviction in swap.evict:
             kept.evict(eviction)
         if swap.load is not None:
             kept.load(swap.load, swap.placement)
     kept.touch(model)
     return swap
+
+
+def loose_of(kept: Residency, model: str) -> dict[str, int]:
+    return dict(kept._held[model].loose)
 
 
 @settings(max_examples=400, deadline=None)
@@ -32,7 +38,12 @@ def bring(kept: Residency, model: str, activation_bytes: int = 0, **options) -> 
     sizes=st.lists(st.integers(1, 150), min_size=4, max_size=4),
     uses=st.lists(
         st.tuples(
-            st.sampled_from("abcd"), st.integers(0, 100), st.sets(st.sampled_from("abcd")), st.booleans(), st.booleans()
+            st.sampled_from("abcd"),
+            st.integers(0, 100),
+            st.sets(st.sampled_from("abcd")),
+            st.booleans(),
+            st.booleans(),
+            st.sets(st.sampled_from("xyz")),
         ),
         max_size=40,
     ),
@@ -40,18 +51,25 @@ def bring(kept: Residency, model: str, activation_bytes: int = 0, **options) -> 
 def test_no_limit_is_ever_exceeded_and_nothing_in_use_is_moved(device, host, sizes, uses):
     kept = residency(device, host, **dict(zip("abcd", sizes, strict=True)))
     pinned: list[str] = []
-    for model, activation_bytes, keep, is_alone, pins in uses:
+    networks = {"x": 5, "y": 11, "z": 23}
+    for model, work_bytes, keep, is_alone, pins, brings in uses:
+        activation_bytes = work_bytes + sum(networks[name] for name in brings)
         if not kept.can_make_room(model, activation_bytes):
             while pinned:
                 kept.unpin(pinned.pop())
             continue
-        swap = kept.plan(model, activation_bytes=activation_bytes, keep=keep, is_alone=is_alone)
+        options = {"keep": keep, "is_alone": is_alone, "brings": brings}
+        swap = kept.plan(model, activation_bytes=activation_bytes, **options)
         assert swap is None or not {move.model for move in swap.evict} & {*pinned, model}
-        bring(kept, model, activation_bytes, keep=keep, is_alone=is_alone)
+        assert swap is None or not {shed.model for shed in swap.shed} & {*pinned} - {model}
+        bring(kept, model, activation_bytes, **options)
         assert kept.place(model) is Place.DEVICE
-        assert kept.device_bytes + activation_bytes <= device
+        there = loose_of(kept, model)
+        counted_twice = sum(size for name, size in there.items() if name in brings)
+        assert kept.device_bytes - counted_twice + activation_bytes <= device
         assert kept.host_bytes <= host
-        assert kept.plan(model, activation_bytes=activation_bytes, keep=keep, is_alone=is_alone) is None
+        assert kept.plan(model, activation_bytes=activation_bytes, **options) is None
+        kept.note_beside(model, loose={**there, **{name: networks[name] for name in brings}})
         if pins:
             kept.pin(model)
             pinned.append(model)
@@ -159,3 +177,37 @@ def test_a_model_that_is_lost_while_in_use_can_still_be_let_go():
     kept.unpin("a")
     assert not kept.is_pinned
     assert bring(kept, "a").load == "a"
+
+
+def test_what_a_request_brought_is_shed_before_any_model_leaves():
+    kept = residency(a=40, b=40)
+    for model in "ab":
+        bring(kept, model)
+    kept.note_beside("a", loose={"network": 20})
+    assert kept.device_bytes == 100
+    swap = bring(kept, "b", 10)
+    assert (swap.evict, swap.shed, kept.device_bytes) == ((), (Shed(model="a"),), 80)
+
+
+def test_a_model_keeps_what_it_needs_and_sheds_the_rest_of_its_own():
+    kept = residency(a=40)
+    bring(kept, "a")
+    kept.note_beside("a", loose={"needed": 20, "other": 20})
+    assert bring(kept, "a", 40, brings=["needed"]) is None, "the one that is needed is in the activations"
+    assert bring(kept, "a", 50, brings=["needed"]).shed == (Shed(model="a", keep=("needed",)),)
+    assert kept.device_bytes == 60
+
+
+def test_what_cannot_be_shed_counts_until_its_model_leaves():
+    kept = residency(a=40, b=40)
+    bring(kept, "a")
+    kept.note_beside("a", loose={}, fixed_bytes=30)
+    assert bring(kept, "b").evict == (Eviction(model="a", to=Place.HOST),)
+    assert kept.device_bytes == 40
+
+
+def test_a_model_that_runs_alone_sheds_too():
+    kept = residency(a=40)
+    bring(kept, "a")
+    kept.note_beside("a", loose={"network": 20})
+    assert bring(kept, "a", is_alone=True).shed == (Shed(model="a"),)

@@ -2,9 +2,11 @@
 
 import functools
 import json
+import os
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,41 @@ def test_running_out_of_memory_again_and_again_fails_with_a_code_and_the_engine_
     assert fault.calls == 2
     monkeypatch.undo()
     assert fresh_engine.draw(request())
+
+
+def test_a_second_shortage_while_room_is_made_for_decoding_ends_that_picture_only(fresh_engine, monkeypatch):
+    fault = Fault(Sketch.finish, torch.OutOfMemoryError(), {1})
+    monkeypatch.setattr(Sketch, "finish", fault)
+    residents = fresh_engine.runner._residents
+    monkeypatch.setattr(residents, "relieve", Fault(residents.relieve, torch.OutOfMemoryError(), {1}))
+    with pytest.raises(ProviderError) as caught:
+        fresh_engine.draw(request())
+    assert caught.value.code == "out_of_memory"
+    assert fresh_engine.draw(request()), "the engine goes on"
+
+
+def test_a_model_that_is_broken_is_no_shortage(fresh_engine, monkeypatch):
+    fresh_engine.runner._inbox.put(lambda: None)
+    fault = Fault(Outline.load, RuntimeError("a tensor is missing"), {1})
+    monkeypatch.setattr(Outline, "load", fault)
+    with pytest.raises(RuntimeError, match="a tensor is missing"):
+        fresh_engine.draw(request())
+    assert not fresh_engine.runner._schedule._shortages.is_alone("sketch")
+    assert fresh_engine.draw(request())
+
+
+def test_a_model_that_is_replaced_in_place_is_known_by_its_new_files(fresh_engine, monkeypatch, tmp_path: Path):
+    files = request().model
+    copy = replace(files, id="copy", folder=str(shutil.copytree(files.folder, tmp_path / "copy")))
+    residents, loads = fresh_engine.runner._residents, Fault(Outline.load, RuntimeError(), set())
+    monkeypatch.setattr(Outline, "load", loads)
+    for _ in range(2):
+        fresh_engine.draw(request(model=copy))
+    first = residents.outline(copy)
+    os.utime(next((tmp_path / "copy").glob("*/config.json")), (1, 1))
+    fresh_engine.draw(request(model=copy))
+    assert loads.calls == 2
+    assert residents.outline(copy) is not first
 
 
 def test_a_picture_that_breaks_its_batch_ends_alone(fresh_engine, monkeypatch):

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from tests.engine import engines
 from tests.engine.parity import harness
 from tests.engine.parity.unet_cases import SD, SIDE, XL, files, mask, photograph
 from tests.engine.test_preprocessing import install_estimator
-from tintype.engine import families, preprocessing
+from tintype.engine import families, preprocessing, ticks
 from tintype.engine.family import RequestUnsuitableError
 from tintype.engine.loading import ModelBrokenError
 from tintype.engine.preprocessing import ControlNotReadyError
@@ -73,6 +75,38 @@ def test_another_autoencoder_decodes_where_the_request_brings_one(unets: Path, e
     (usual,), (other,) = engine.draw(plain), engine.draw(brought)
     assert not np.array_equal(usual.pixels, other.pixels)
     assert np.array_equal(engine.draw(plain)[0].pixels, usual.pixels)
+
+
+def test_what_requests_brought_is_booked_beside_the_model_and_dropped_on_a_shortage(
+    unets: Path, engine: engines.Engine, monkeypatch: pytest.MonkeyPatch
+):
+    other = ModelFiles(id="other-vae", family="", folder=str(unets / SD / "vae"))
+    steered = request(unets, SD, controls=(control(unets, SD),), companions={"vae": other})
+    (usual,) = engine.draw(steered)
+    runner = engine.runner
+    held = runner._schedule.residency._held[steered.model.id]
+    weights = {path: _weights_bytes(Path(path)) for path in (steered.controls[0].model.folder, other.folder)}
+    assert weights.items() <= held.loose.items(), "the engine has drawn for other tests too"
+    seen: list[int] = []
+    relieve = runner._residents.relieve
+    monkeypatch.setattr(runner._residents, "relieve", lambda: (relieve(), seen.append(held.loose_bytes)))
+    run, faults = ticks.run, iter([torch.OutOfMemoryError()])
+
+    def fail_once(*args: object, **named: object) -> object:
+        if (error := next(faults, None)) is not None:
+            raise error
+        return run(*args, **named)
+
+    monkeypatch.setattr(ticks, "run", fail_once)
+    (again,) = engine.draw(steered)
+    assert seen == [0]
+    assert np.array_equal(again.pixels, usual.pixels), "what was dropped is loaded again"
+    assert held.loose == weights
+
+
+def _weights_bytes(folder: Path) -> int:
+    tensors = [safetensors.torch.load_file(path) for path in folder.glob("*.safetensors")]
+    return sum(tensor.numel() * 4 for each in tensors for tensor in each.values())
 
 
 def test_what_steers_a_picture_counts_among_the_memory_it_takes(unets: Path):

@@ -67,3 +67,15 @@ def test_a_photograph_that_nothing_reads_depths_from_is_refused(install: Install
     assert field.loc == ("body", "controls", 1, "is_ready")
     assert field.msg.endswith("send depths, near bright, and true here")
     assert resolve(catalogue, controls=[control("depth", is_ready=True)])
+
+
+def test_a_refiner_is_of_the_family_of_what_it_refines(install: Install):
+    other = {"kind": "checkpoint", "family": "sdxl", "tasks": [], "samplers": []}
+    catalogue = install(scripted={"features": ["refiner"]}, other=other, same={**other, "family": "scripted"})
+    assert resolve(catalogue, refiner={"model": "same"})["refiner"]["model"] == "same"
+    for name in ("other", "nowhere"):
+        with pytest.raises(validation.InvalidGenerationError) as refused:
+            resolve(catalogue, refiner={"model": name})
+        (field,) = refused.value.fields
+        assert field.loc == ("body", "refiner", "model")
+        assert "is no model of the family of 'scripted'; send " in field.msg

@@ -58,7 +58,7 @@ def test_an_upload_given_to_the_built_in_model_needs_one(catalogue, sketch):
     with pytest.raises(validation.SafetyDetectorMissingError, match="send one that 'sketch' drew") as refused:
         validation.check_pictures_safety([(place, upload) for place in places], catalogue)
     assert [field.loc for field in refused.value.fields] == places
-    assert "`outpaint`, which needs no mask" in refused.value.fields[1].msg
+    assert "send shapes instead" in refused.value.fields[1].msg
 
 
 def test_a_picture_of_another_model_is_foreign_for_ever(catalogue, sketch):

@@ -70,7 +70,7 @@ def test_without_a_model_the_built_in_one_draws(catalogue):
 
 
 def test_a_style_chooses_the_first_of_its_models_that_is_installed(catalogue):
-    assert resolve(catalogue(), model=None, style="realism").model.id == "sketch"
+    assert resolve(catalogue(), model=None).model.id == "sketch"
     found = resolve(catalogue(family="sdxl"), model=None, style="realism")
     assert found.model.id == "sdxl-base"
     assert found.prompt == "a cat"
@@ -187,3 +187,39 @@ def test_what_a_workflow_does_not_take_of_a_request_for_a_video_is_refused_and_i
     found = [problem.loc[-1] for problem in validation.taken_problems(asked, said)]
     assert found == ["seed", "fps", "frames"]
     assert list(validation.taken_problems(VideoCreate(prompt="x", seed=-1), said)) == []
+
+
+LIMITS = {**SCRIPTED["limits"], "max_side": 512, "max_pixels": 512 * 384, "max_steps": 50}
+
+
+@pytest.mark.parametrize(
+    ("hires", "size", "said"),
+    [
+        ({"scale": 2}, (256, 192), {}),
+        ({"scale": 2.1}, (256, 192), {"scale": "256×192 becomes 538×403; 'scripted' draws at most 196608 pixels"}),
+        ({"scale": 4}, (64, 256), {"scale": "512 a side: send at most 2, or a smaller picture"}),
+        ({"scale": 1.5}, (512, 384), {"scale": "leave `hires` out, or a smaller picture"}),
+        ({"scale": 2, "steps": 51}, (64, 64), {"steps": "at most 50 steps"}),
+    ],
+)
+def test_a_second_pass_is_held_to_the_limits_of_the_first(catalogue, hires, size, said):
+    models = catalogue(features=["hires"], limits=LIMITS)
+    asked = {"hires": hires, "width": size[0], "height": size[1]}
+    if not said:
+        assert resolve(models, **asked).parameters["hires"]["scale"] == hires["scale"]
+        return
+    found = refused(models, **asked)
+    assert found.keys() == said.keys()
+    assert all(text in found[name] for name, text in said.items())
+
+
+def test_a_style_that_no_installed_model_has_is_refused_with_the_models_that_have_it(catalogue):
+    found = refused(catalogue(), model=None, style="anime")
+    assert "no installed model that can do this draws in the style 'anime'" in found["style"]
+    assert "install 'counterfeit-v3' or 'anything-v5'" in found["style"]
+
+
+def test_a_style_takes_a_model_it_has_words_for_where_its_own_are_not_installed(catalogue):
+    found = resolve(catalogue(family="sdxl"), model=None, style="anime")
+    assert found.model.manifest.family == "sdxl"
+    assert "anime style" in found.parameters["drawn"]["prompt"]

@@ -163,3 +163,14 @@ async def test_a_single_statement_is_committed_when_it_ends_and_a_broken_one_lea
         await session.execute(add, {"keys": ["d"], "by": 1})
         async with db.reading(database) as other:
             assert await other.scalar(text("SELECT count(*) FROM doomed_files")) == 2, "a transaction is one again"
+
+
+async def test_who_is_alone_already_is_never_told_to_be(database, generation):
+    for _ in range(2):
+        await take(database, generation.id, dead_after_s=0)
+    limits = claims.Limits(dead_after_s=0, max_attempts=3)  # its holder fell silent after the claim was tried
+    async with db.transaction(database) as session:
+        with pytest.raises(claims.LastRunError):
+            await claims.why_not(session, generation.id, limits=limits)
+        answer = await claims.why_not(session, generation.id, limits=limits, is_alone=True)
+    assert answer == claims.Busy(retry_in_s=0.05)

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from tintype import __version__, settings, storage
-from tintype.api import document, guards, pages, problems
+from tintype.api import document, guards, pages, parameters, problems
 from tintype.api.context import Context
 from tintype.api.feed import Feed
 from tintype.api.issuing import Issuing
@@ -79,7 +79,9 @@ def create(*, url: str, home: Path, api: settings.Api) -> FastAPI:
     )
     app.add_middleware(guards.Guards, api=api)
     problems.install(app)
-    for module in (generate, events, inspect, media, workflows, models, consents, verdicts, health, synchronous):
+    for module in (generate, models, consents, verdicts):
+        app.include_router(module.router, dependencies=[Depends(parameters.refuse_unknown)])
+    for module in (events, inspect, media, workflows, health, synchronous):
         app.include_router(module.router)
     pages.install(app)
     return app

@@ -18,11 +18,12 @@ from tintype.catalog.operations import Catalogue
 from tintype.db.session import Database
 
 UPLOADS = 4
+LINKS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """The parts of the API process. `uploads` limits how many are held in memory at once."""
+    """The parts of the API process. `uploads` limits how many are looked into at once, `links` how many are fetched."""
 
     home: Path
     api: settings.Api
@@ -35,6 +36,7 @@ class Context:
     signing_secret: bytes
     url_expiry_s: int
     uploads: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(UPLOADS))
+    links: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(LINKS))
 
 
 async def get_context(connection: HTTPConnection) -> Context:

@@ -62,8 +62,13 @@ async def brought_along(context: Context, request: Request) -> AsyncGenerator[Br
 
 async def stored(context: Context, text: str) -> Upload:
     """The picture behind a data URL or a link, examined and in storage; nobody's yet."""
-    async with context.uploads:
-        return await store(context, await _data(text))
+    if text.startswith("data:"):
+        async with context.uploads:
+            return await store(context, _decoded(text))
+    async with context.links:  # somebody's slow server keeps nobody's upload waiting
+        fetched = await fetching.fetch(text, settings.load(settings.Intake), max_bytes=media.LIMITS.max_bytes)
+        async with context.uploads:
+            return await store(context, fetched.data)
 
 
 async def store(context: Context, data: bytes) -> Upload:
@@ -75,10 +80,7 @@ async def store(context: Context, data: bytes) -> Upload:
     return upload
 
 
-async def _data(text: str) -> bytes:
-    if not text.startswith("data:"):
-        fetched = await fetching.fetch(text, settings.load(settings.Intake), max_bytes=media.LIMITS.max_bytes)
-        return fetched.data
+def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text.partition(",")[2], validate=True)
     except ValueError as error:  # `binascii.Error` is one, and so is what a letter beyond ASCII gives

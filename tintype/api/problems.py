@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from tintype import errors, logs
 from tintype.db import session as db
+from tintype.generations import masks
 from tintype.storage import faults
 
 MEDIA_TYPE = "application/problem+json"
@@ -140,13 +141,15 @@ def _invalid(fields: tuple[errors.FieldError, ...]) -> Response:
 
 
 def _place(item: dict[str, Any]) -> tuple[str | int, ...]:
-    return ("body",) if item["type"] == "json_invalid" else tuple(item["loc"])
+    place = ("body",) if item["type"] == "json_invalid" else tuple(item["loc"])
+    return place if place[:2] != ("body", "mask") else tuple(part for part in place if part not in masks.TAGS)
 
 
 SENTENCES = {
     "extra_forbidden": "there is no such field, or another says the same; check its spelling",
     "missing": "is required",
     "string_unicode": "contains half of a surrogate pair; send whole characters",
+    "union_tag_not_found": "has no `type`; send one",
     "model_attributes_type": "send a JSON object, with `Content-Type: application/json`",
 }
 KINDS = {
@@ -172,6 +175,8 @@ def sentence(item: Mapping[str, Any]) -> str:
         return "send a file, as a part of `multipart/form-data`"
     if item["type"] in SENTENCES:
         return SENTENCES[item["type"]]
+    if item["type"] == "union_tag_invalid":
+        return f"there is no `type` {item['ctx']['tag']!r}; send one of {item['ctx']['expected_tags']}"
     message = KINDS.get(item["type"], message)
     sent = item.get("input")
     shown = repr(sent)

@@ -78,10 +78,6 @@ class Controls:
                 down = add(down, self._look(name, rows, [each for _, each in wanting], sample, timesteps, words))
         return _arguments(down, features)
 
-    def offload(self) -> None:
-        """Let go of every network; each is loaded again when it is needed."""
-        self._networks.forget()
-
     def _look(
         self,
         name: str,

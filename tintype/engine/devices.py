@@ -3,11 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from tintype import logs
+from tintype.engine.beside import Beside
 from tintype.providers.contract import ProviderError
 
 log = logs.get("engine")
@@ -28,7 +29,7 @@ class Device:
     """A place to compute: its torch name, the precision used there and what to call it.
 
     Where it `is_streaming` a model is loaded whose weights stay in host memory. Where it
-    `joins_projections` one product makes queries, keys and values.
+    `joins_projections` one product makes queries, keys and values. `beside` is one model's alone.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Device:
     label: str
     is_streaming: bool = False
     joins_projections: bool = False
+    beside: Beside = field(default_factory=Beside, compare=False)
 
     @property
     def is_host(self) -> bool:

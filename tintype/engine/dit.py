@@ -185,6 +185,7 @@ class Outline(ABC):
             evaluations=self.plan(request, stretch).evaluations,
             lines=lines,
             activation_bytes=2 * WIDTHS_IN_FLIGHT * self.width * (stretch.tokens + context) + controls // lines,
+            brings=tuple(control.model.folder for control in request.controls),
         )
 
     def _refuse(self, request: GenerationRequest) -> None:
@@ -213,9 +214,8 @@ class Model(ABC):
         self.parts = self._parts = dit_files.load(outline.files, device)
         self._transformer = self._parts["transformer"]
         self._vae = self._parts["vae"]
-        self._loras = loras.Bank(
-            network=self._transformer, text_encoders={name: self._parts[name] for name in self.adapted_encoders}
-        )
+        encoders = {name: self._parts[name] for name in self.adapted_encoders}
+        self._loras = device.beside.counting(loras.Bank(network=self._transformer, text_encoders=encoders))
         self.read = lru_cache(maxsize=CACHED_PROMPTS)(self.encode_words)
         way = self.way_of_steering()
         self._controls = None if way is None else Controls(way, device)
@@ -337,8 +337,7 @@ class Model(ABC):
                 part.to(device_name)
         self._device = replace(self._device, name=device_name)
         self.read.cache_clear()
-        if self._controls is not None:
-            self._controls.forget()
+        self._device.beside.drop()
 
     def noise_shape(self, stretch: Stretch) -> tuple[int, int, int, int]:
         """The shape of the latents: as autoencoders give them, four to a token."""

@@ -85,10 +85,6 @@ class Controls:
                     sums[block] = sums[block] + said if block in sums else said
         return total
 
-    def forget(self) -> None:
-        """Let go of every network; each is loaded again when it is needed."""
-        self._networks.forget()
-
     def _say(self, name: str, lines: Sequence[Line], wanting: Sequence[tuple[int, Steering]]) -> Added:
         asked = {self._pair(lines[row], each, row): (row, each) for row, each in wanting}
         said = self._way.look(

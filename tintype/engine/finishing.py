@@ -23,13 +23,13 @@ Made = TypeVar("Made")
 
 
 class Finisher:
-    """One thread, and on CUDA one stream of low priority, so that the next steps go first."""
+    """One thread, and on CUDA one stream, so that the next steps need not wait for it."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-finish")
         self._aside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine-aside")
-        self._stream = torch.cuda.Stream(device.name, priority=0) if device.name.startswith("cuda") else None
+        self._stream = torch.cuda.Stream(device.name) if device.name.startswith("cuda") else None
 
     def begin(self, model: Loaded, drawing: Drawing, request: GenerationRequest) -> Done:
         """The picture of the drawing's last latents, in a while; fails with what the device says."""

@@ -141,7 +141,7 @@ class Runner:
                     return
                 self._compute(model, tick, pictures)
         except faults.OutOfMemoryError:
-            self._residents.free()
+            self._residents.relieve()
             self._fail(self._schedule.batch_failed(tick))
         except faults.DeviceBrokenError as error:
             self._schedule.abandon(tick)
@@ -157,12 +157,13 @@ class Runner:
                 self._residents.perform(tick.swap)
         except faults.OutOfMemoryError:
             self._residents.forget(tick.model)
+            self._residents.relieve()
             self._fail(self._schedule.load_failed(tick))
             return False
         except faults.DeviceBrokenError:
             raise
         except Exception as error:  # noqa: BLE001  it ends these requests and is raised where they wait
-            self._schedule.load_failed(tick)
+            self._schedule.load_broke(tick)
             self._residents.forget(tick.model)
             self._fail_with(error, [p for p in self._pictures.values() if p.needs(tick.model)])
             return False
@@ -203,6 +204,7 @@ class Runner:
             return
         seconds = took.seconds or self._costs.seconds(tick.model, tick.shape, tick.padded_lines)
         advance = self._schedule.ran(tick, seconds)
+        self._residents.note_beside(tick.model)
         for picture in pictures:
             picture.job.advance()
         self._previews.show(tick.model, model, list(zip([pictures[place] for place in watched], foreseen, strict=True)))
@@ -228,6 +230,8 @@ class Runner:
         request = job.request
         try:
             for files in _models_of(request):
+                if not self._is_in_work(files.id) and self._residents.has_changed(files):
+                    self._residents.renew(files)
                 self._residents.outline(files)
             phases = self._residents.outline(request.model).phases(request)
             party, group = request.on_behalf_of or request.id, str(next(self._numbers))
@@ -244,6 +248,9 @@ class Runner:
         job.unfinished = set(range(len(request.seeds)))
         job.give(Progress(step=0, steps=job.evaluations))
 
+    def _is_in_work(self, model_id: str) -> bool:
+        return any(phase.model == model_id for each in self._pictures.values() for phase in each.ticket.phases)
+
     def _finish(self, picture: Picture, model_id: str) -> None:
         """Hand a picture to the finishing thread; its model stays where it is until that is done."""
         self._schedule.residency.pin(model_id)
@@ -253,6 +260,7 @@ class Runner:
 
     def _finished(self, picture: Picture, model_id: str, done: Done) -> None:
         self._schedule.residency.unpin(model_id)
+        self._residents.note_beside(model_id)  # decoding can have brought another autoencoder
         error = done.exception()
         if picture.job.has_ended:
             self._pictures.pop(picture.ticket.id, None)
@@ -271,11 +279,17 @@ class Runner:
     def _finish_alone(self, picture: Picture, model_id: str) -> None:
         """The last stage once more, with everything else put aside."""
         answer = self._schedule.decode_failed(picture.ticket.id, model_id)
-        if isinstance(answer, Swap):
-            self._residents.perform(answer)
-            self._swapped(answer, 0.0)
-        self._residents.free()
-        self._finish(picture, model_id)
+        try:
+            with faults.named(self.device.label):
+                if isinstance(answer, Swap):
+                    self._residents.perform(answer)
+                    self._swapped(answer, 0.0)
+                self._residents.relieve()
+                self._finish(picture, model_id)
+        except faults.DeviceBrokenError as error:
+            self._break(error)
+        except Exception as error:  # noqa: BLE001  it ends this request and is raised where that is awaited
+            self._fail_with(error, [picture])
 
     def _prepare(self, files: ModelFiles) -> None:
         try:

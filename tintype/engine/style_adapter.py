@@ -21,7 +21,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
-from tintype.engine import faults, loading
+from tintype.engine import beside, faults, loading
 from tintype.engine.devices import Device
 from tintype.engine.family import Words
 from tintype.engine.loading import ModelBrokenError
@@ -57,7 +57,7 @@ class StyleAdapters:
     def __init__(self, places: Mapping[str, Place], device: Device) -> None:
         self._places = places
         self._device = device
-        self._loaded: tuple[Path, _Adapter] | None = None
+        self._adapters = device.beside.shelf(1, _Adapter.size_bytes)
         self._seen: OrderedDict[tuple[Path, bytes], tuple[Tensor, Tensor]] = OrderedDict()
 
     def read(self, request: GenerationRequest) -> tuple[Words, Words]:
@@ -73,15 +73,8 @@ class StyleAdapters:
         with_style, without = self._seen[key]
         return {"style": with_style, "style_strength": strength}, {"style": without, "style_strength": strength}
 
-    def offload(self) -> None:
-        """Let go of everything; it is loaded again when it is needed."""
-        self._loaded = None
-        self._seen.clear()
-
     def _adapter(self, folder: Path) -> "_Adapter":
-        if self._loaded is None or self._loaded[0] != folder:
-            self._loaded = folder, _Adapter(folder, self._places, self._device)
-        return self._loaded[1]
+        return self._adapters.get(str(folder), lambda: _Adapter(folder, self._places, self._device))
 
 
 class _Adapter:
@@ -105,6 +98,10 @@ class _Adapter:
             ) from error
         self._is_plain = PLAIN in tensors
         self._device = device
+
+    def size_bytes(self) -> int:
+        """What encoder, projection and layers take."""
+        return sum(map(beside.module_bytes, (self._encoder, self._projection))) + self._layers.nbytes
 
     def see(self, picture: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Keys and values of all layers [1, tokens, numbers], for the picture and for none."""

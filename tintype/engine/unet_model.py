@@ -1,8 +1,6 @@
 """A loaded model around a UNet: everything but the words, which each family reads in its own way."""
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tintype.engine import devices, joined, latents, loading, loras, pictures, requested_loras, style_attention
+from tintype.engine import beside, devices, joined, latents, loading, loras, pictures, requested_loras, style_attention
 from tintype.engine.controls import Controls
 from tintype.engine.devices import Device
 from tintype.engine.family import Blend, Drawing, Line, Words
@@ -63,8 +61,7 @@ class UNetModel:
         self._unet = parts["unet"]
         self._words = words
         self._device = device
-        self._vaes: OrderedDict[str, Any] = OrderedDict()
-        self._vaes_lock = threading.Lock()
+        self._vaes = device.beside.shelf(KEPT_VAES, beside.module_bytes)
         if device.name.startswith("cuda"):  # there, half precision convolves fastest so
             for part in (self._unet, parts["vae"]):
                 part.to(memory_format=torch.channels_last)
@@ -73,7 +70,7 @@ class UNetModel:
         if device.joins_projections:
             joined.join_all(self._unet)
         encoders = {name: part for name, part in parts.items() if name.startswith("text_encoder")}
-        self._loras = loras.Bank(network=self._unet, text_encoders=encoders)
+        self._loras = device.beside.counting(loras.Bank(network=self._unet, text_encoders=encoders))
 
     def begin(self, request: GenerationRequest, seed: int) -> Drawing:
         """The first phase: words read, noise drawn from `seed` alone, source and mask encoded.
@@ -152,9 +149,7 @@ class UNetModel:
         for part in self._parts.values():
             part.to(device_name)
         self._words.forget()
-        self._controls.offload()
-        self._styles.offload()
-        self._vaes.clear()
+        self._device.beside.drop()
 
     def _begin_inpainting(
         self, request: GenerationRequest, stretch: Stretch, plan: Plan, generator: torch.Generator
@@ -218,12 +213,7 @@ class UNetModel:
         files = request.companions.get("vae")
         if files is None:
             return self._parts["vae"]
-        with self._vaes_lock:  # pictures are begun in one thread and finished in another
-            if files.id not in self._vaes:
-                self._vaes[files.id] = _load_vae(Path(files.folder), self._parts["vae"], self._device)
-                if len(self._vaes) > KEPT_VAES:
-                    self._vaes.popitem(last=False)
-            return self._vaes[files.id]
+        return self._vaes.get(files.folder, lambda: _load_vae(Path(files.folder), self._parts["vae"], self._device))
 
     def _guidance(self, lines: Sequence[Line]) -> Tensor | None:
         """What a UNet that was distilled with guidance is told of it (arXiv 2210.03142), in sines and cosines."""

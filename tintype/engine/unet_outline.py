@@ -123,14 +123,16 @@ class UNetOutline:
     def phase(self, request: GenerationRequest, stretch: Stretch) -> Phase:
         """One phase on this model. Networks that steer it are counted with the picture that brings them."""
         lines = 2 if self.is_guided(request) else 1
-        beside = 0 if stretch.kind == "refiner" else _weight_bytes_beside(request)
+        brought = () if stretch.kind == "refiner" else _brought(request)
+        weight_bytes = control_networks.weight_bytes(brought)
         return Phase(
             model=self.files.id,
             key=self._key(request, stretch),
             shape=f"{stretch.width}x{stretch.height}",
             evaluations=self.plan(request, stretch).evaluations,
             lines=lines,
-            activation_bytes=self._held_bytes(stretch.width, stretch.height) + beside // lines,
+            activation_bytes=self._held_bytes(stretch.width, stretch.height) + weight_bytes // lines,
+            brings=tuple(files.folder for files in brought),
         )
 
     def load(self, device: Device) -> "Loaded":
@@ -167,9 +169,8 @@ class UNetOutline:
             raise RequestUnsuitableError("a second pass does not go with a mask; leave out `hires`")
 
 
-def _weight_bytes_beside(request: GenerationRequest) -> int:
-    """The weights of a request's controls and style adapter."""
-    brought = [control.model for control in request.controls]
-    if request.style_image is not None and style_adapter.ROLE in request.companions:
-        brought.append(request.companions[style_adapter.ROLE])
-    return control_networks.weight_bytes(brought)
+def _brought(request: GenerationRequest) -> tuple[ModelFiles, ...]:
+    """The networks that a request brings: of its controls, a style adapter, an autoencoder."""
+    roles = ("vae", *((style_adapter.ROLE,) if request.style_image is not None else ()))
+    of_roles = [request.companions[role] for role in roles if role in request.companions]
+    return (*(control.model for control in request.controls), *of_roles)

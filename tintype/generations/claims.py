@@ -132,7 +132,9 @@ async def claim(
     return None if row is None else Claim(**row._mapping)  # pyright: ignore[reportPrivateUsage]  a public, documented name of SQLAlchemy
 
 
-async def why_not(session: WriteSession, generation_id: uuid.UUID, *, limits: Limits) -> Busy | NothingToDo:
+async def why_not(
+    session: WriteSession, generation_id: uuid.UUID, *, limits: Limits, is_alone: bool = False
+) -> Busy | NothingToDo:
     """Why the generation could not be claimed; what nobody is to run any more is ended on the way.
 
     A generation whose worker fell silent too often fails instead of being run again.
@@ -159,7 +161,7 @@ async def why_not(session: WriteSession, generation_id: uuid.UUID, *, limits: Li
         message = f"the worker died {max_attempts} times while working on this; it is not tried again"
         row.error_code, row.error_message = "worker_lost", message
         await _end(session, row, "failed", {"code": "worker_lost", "message": message})
-    elif row.status == "processing" and row.failures + 2 >= max_attempts:
+    elif not is_alone and row.status == "processing" and row.failures + 2 >= max_attempts:
         raise LastRunError
     else:
         return Busy(retry_in_s=0.05)  # it came free between the two looks

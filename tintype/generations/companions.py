@@ -44,10 +44,11 @@ def problems(request: ImageCreate, manifest: Manifest, models: Models) -> Iterat
         said = f"no style adapter for {manifest.id!r} is installed; leave it out"
         yield FieldError(loc=("body", "style_image"), msg=said)
     if "refiner" in features and request.refiner is not None:
-        named = models.get(request.refiner.model)
-        if named is None or named.manifest.kind != "checkpoint":
-            said = f"no checkpoint {request.refiner.model!r} is installed; leave it out"
-            yield FieldError(loc=("body", "refiner", "model"), msg=said)
+        fitting = _of("checkpoint", manifest, models)
+        if request.refiner.model not in fitting:
+            said = f"{request.refiner.model!r} is no model of the family of {manifest.id!r}"
+            there = " or ".join(map(repr, fitting))
+            yield FieldError(loc=("body", "refiner", "model"), msg=f"{said}; send {there}, or leave it out")
     if "hires" in features and request.hires is not None and request.hires.upscaler is not None:
         yield from upscaler_problems(request.hires.upscaler, ("hires", "upscaler"), manifest, models)
 

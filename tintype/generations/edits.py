@@ -9,7 +9,8 @@ from tintype.catalog import styles
 from tintype.catalog.manifest import Limits, Manifest, Task
 from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
-from tintype.generations import companions, pictures, validation
+from tintype.generations import companions, masks, pictures, validation
+from tintype.generations.masks import Geometry
 from tintype.generations.pictures import Picture
 from tintype.generations.schemas import EditCreate, Outpaint, UpscaleCreate
 from tintype.generations.validation import Resolved, field, invalid
@@ -76,7 +77,7 @@ def resolve_edit(request: EditCreate, catalogue: Catalogue, inputs: Sequence[Pic
     problems = [
         *_edit_problems(request, inputs, manifest, catalogue),
         *_shape_problems(request, _source(inputs), manifest.limits, manifest),
-        *validation.size_problems(width, height, manifest.limits, manifest),
+        *validation.size_problems(width, height, manifest.limits, manifest, request.hires),
         *validation.taken_problems(request, manifest),
         *validation.drawing_problems(request, model, catalogue),
     ]
@@ -97,7 +98,9 @@ def _picture_parameters(
         "image": named["body", "image"],
         "strength": strength if request.strength is None else request.strength,
     }
-    if request.mask is not None:
+    if isinstance(request.mask, Geometry):
+        found["mask"] = request.mask.model_dump(mode="json")
+    elif request.mask is not None:
         found["mask"] = named["body", "mask"]
     if request.outpaint is not None:
         found["outpaint"] = request.outpaint.model_dump()
@@ -126,7 +129,13 @@ def _edit_problems(
         for name in ("width", "height"):
             if getattr(request, name) is not None:
                 yield field(name, "follows from the picture and `outpaint`; leave it out")
+    yield from _mask_problems(request, inputs)
+
+
+def _mask_problems(request: EditCreate, inputs: Sequence[Picture]) -> Iterator[FieldError]:
     source = _source(inputs)
+    if isinstance(request.mask, Geometry):
+        yield from masks.problems(request.mask, source.width, source.height)
     for picture in inputs:
         row = picture.media
         if picture.role == "mask" and (row.width, row.height) != (source.width, source.height):
@@ -297,9 +306,10 @@ def model_for(
         fitting = [each for each in fitting if "references" in models[each].manifest.features]
         if not fitting:
             raise invalid([field("references", "no installed model takes references; leave them out")])
+    if style is not None and fitting and task != "remove_background":
+        return catalogue.get(validation.model_in(style, fitting, catalogue))
     usual = () if task == "upscale" else (catalog.DEFAULT_MODEL,)
-    preferred = (*(style.models if style is not None else ()), *usual, *fitting)
-    chosen = next((each for each in preferred if each in fitting), None)
+    chosen = next((each for each in (*usual, *fitting) if each in fitting), None)
     if chosen is None:
         raise invalid([field("model", f"no installed model {DOES[task]}; install one that does")])
     return catalogue.get(chosen)

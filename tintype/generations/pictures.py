@@ -60,7 +60,7 @@ def named(request: Request, catalogue: Catalogue) -> Iterator[Named]:
     if isinstance(request, EditCreate | UpscaleCreate):
         yield Named(place=("body", "image"), role="source", text=request.image)
     if isinstance(request, EditCreate):
-        if request.mask is not None:
+        if isinstance(request.mask, str):
             yield Named(place=("body", "mask"), role="mask", text=request.mask)
         for index, text in enumerate(request.references):
             yield Named(place=("body", "references", index), role="reference", text=text)

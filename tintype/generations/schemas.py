@@ -5,8 +5,19 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+)
 
+from tintype.generations import masks
 from tintype.generations.states import Status
 from tintype.intake.text import clean_text
 
@@ -129,6 +140,10 @@ Picture = Annotated[
         json_schema_extra={"pattern": PICTURE},
     ),
 ]
+Mask = Annotated[
+    Annotated[Picture, Tag(masks.PICTURE)] | Annotated[masks.Geometry, Tag(masks.GEOMETRY)],
+    Discriminator(masks.tag_of),
+]
 
 
 class Wire(BaseModel):
@@ -226,8 +241,9 @@ class EditCreate(ImageCreate):
 
     image: Picture
     prompt: Text = Field(default="", description="What to draw; may be absent beside `background`.")
-    mask: Picture | None = Field(
-        default=None, description="Where to draw: white is drawn anew, black stays. As large as the picture."
+    mask: Mask | None = Field(
+        default=None,
+        description="Where to draw: shapes in the picture's pixels, or a picture as large as it, white where to draw.",
     )
     strength: Number | None = Field(default=None, gt=0, le=1, description="How much of the picture is drawn anew.")
     outpaint: Outpaint | None = None

@@ -3,6 +3,7 @@
 All that is wrong is reported at once, each with the field, the limit and what to send instead.
 """
 
+import math
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from tintype.catalog.operations import Catalogue, Model
 from tintype.errors import FieldError
 from tintype.generations import companions, pictures
 from tintype.generations.pictures import Picture, Place
-from tintype.generations.schemas import IS_PICTURE, MAX_SEED, Drawing, ImageCreate
+from tintype.generations.schemas import IS_PICTURE, MAX_SEED, Drawing, Hires, ImageCreate
 from tintype.media.tables import Media
 from tintype.safety import registry
 
@@ -68,7 +69,7 @@ def resolve(request: ImageCreate, catalogue: Catalogue, inputs: Sequence[Picture
     check_safety([model], catalogue)
     width, height = request.width or manifest.defaults.width, request.height or manifest.defaults.height
     problems = [
-        *size_problems(width, height, manifest.limits, manifest),
+        *size_problems(width, height, manifest.limits, manifest, request.hires),
         *taken_problems(request, manifest),
         *drawing_problems(request, model, catalogue),
     ]
@@ -166,8 +167,8 @@ def _unseen(place: Place) -> str:
     """What to do about a picture that nothing here can look at."""
     if place[-1] == "mask":
         return (
-            "a mask is a picture that is looked at as any other, and no safety detector is installed; install one "
-            "(docs/safety.md), or send `outpaint`, which needs no mask"
+            "a mask is a picture that is looked at as any other, and no safety detector is installed; send shapes "
+            'instead, such as {"shapes": [{"type": "ellipse", …}]}, or install one (docs/safety.md)'
         )
     return (
         "this picture may show people and no safety detector is installed to look at it; send one that "
@@ -195,12 +196,28 @@ def style_of(request: ImageCreate) -> styles.Style | None:
 
 
 def _model(request: ImageCreate, style: styles.Style | None, catalogue: Catalogue) -> Model:
+    if request.model is not None:
+        return named_model(request.model, catalogue)
+    if style is None:
+        return catalogue.get(catalog.DEFAULT_MODEL)
+    able = [model.id for model in catalogue.models().values() if "text_to_image" in model.manifest.tasks]
+    return catalogue.get(model_in(style, able, catalogue))
+
+
+def model_in(style: styles.Style, able: Sequence[str], catalogue: Catalogue) -> str:
+    """The first of the models `able` to do a task that the style prefers, else one that it has words for.
+
+    Raises:
+        InvalidGenerationError: it has none among them.
+    """
     models = catalogue.models()
-    if request.model is None:
-        preferred = style.models if style is not None else ()
-        chosen = next((name for name in preferred if name in models), catalog.DEFAULT_MODEL)
-        return catalogue.get(chosen)
-    return named_model(request.model, catalogue)
+    worded = [name for name in able if models[name].manifest.family in style.families]
+    chosen = next((name for name in (*style.models, *worded) if name in able), None)
+    if chosen is None:
+        names = " or ".join(map(repr, style.models))
+        said = f"no installed model that can do this draws in the style {style.id!r}; install {names}, or leave it out"
+        raise invalid([field("style", said)])
+    return chosen
 
 
 def named_model(name: str, catalogue: Catalogue) -> Model:
@@ -215,8 +232,10 @@ def named_model(name: str, catalogue: Catalogue) -> Model:
         raise ModelUnknownError(error.detail, fields=(field("model", error.detail),)) from error
 
 
-def size_problems(width: int, height: int, limits: Limits, manifest: Manifest) -> Iterator[FieldError]:
-    """What is wrong with the size of a picture to draw."""
+def size_problems(
+    width: int, height: int, limits: Limits, manifest: Manifest, hires: Hires | None = None
+) -> Iterator[FieldError]:
+    """What is wrong with the size of a picture to draw, and of what a second pass makes of it."""
     sides = {"width": width, "height": height}
     for name, side in sides.items():
         if not limits.min_side <= side <= limits.max_side or side % limits.multiple_of:
@@ -231,6 +250,25 @@ def size_problems(width: int, height: int, limits: Limits, manifest: Manifest) -
             f"{sides['width']}×{sides['height']} is more than the {limits.max_pixels} pixels {manifest.id!r} draws; "
             "send a smaller width or height",
         )
+    yield from _second_pass_problems(hires, width, height, limits, manifest)
+
+
+def _second_pass_problems(
+    hires: Hires | None, width: int, height: int, limits: Limits, manifest: Manifest
+) -> Iterator[FieldError]:
+    """What is wrong with a second pass over a picture of this size: it is held to what the first one is."""
+    if hires is None or "hires" not in manifest.features:
+        return
+    most = min(limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+    if hires.scale > most:
+        larger = f"{width}×{height} becomes {round(width * hires.scale)}×{round(height * hires.scale)}"
+        limit = f"{manifest.id!r} draws at most {limits.max_pixels} pixels, {limits.max_side} a side"
+        at_most = math.floor(100 * most) / 100
+        mend = f"send at most {at_most:g}" if at_most > 1 else "leave `hires` out"
+        yield FieldError(loc=("body", "hires", "scale"), msg=f"{larger}; {limit}: {mend}, or a smaller picture")
+    if (hires.steps or 1) > limits.max_steps:
+        said = f"{manifest.id!r} takes at most {limits.max_steps} steps"
+        yield FieldError(loc=("body", "hires", "steps"), msg=said)
 
 
 def nearest(side: int, limits: Limits) -> int:

@@ -32,6 +32,7 @@ class Held:
     preview: dict[str, Any] | None = None
     preview_due: float = 0.0
     _first_step_at: float | None = None
+    _first_step: int = 0
 
     def stop(self, reason: StopReason) -> None:
         """Ask the work to end."""
@@ -61,8 +62,6 @@ class Held:
             "percent": round(100 * progress.step / progress.steps, 1),
             "eta_s": None if pace_s is None else round(pace_s * left, 2),
         }
-
-    _first_step: int = 0
 
 
 class Holdings:

@@ -165,7 +165,8 @@ class Performer:
         )
         if outcome is None:
             outcome = await db.persistently(
-                self.database, lambda session: claims.why_not(session, generation_id, limits=limits)
+                self.database,
+                lambda session: claims.why_not(session, generation_id, limits=limits, is_alone=is_alone),
             )
         match outcome:
             case Claim():

@@ -4,9 +4,10 @@ from typing import Any
 
 from tintype.catalog.operations import Catalogue, Model
 from tintype.generations.claims import Claim
+from tintype.generations.masks import Geometry
 from tintype.providers.contract import Control, GenerationRequest, Hires, Lora, ModelFiles, Refiner
 from tintype.safety.contract import Pixels
-from tintype.worker import canvases
+from tintype.worker import canvases, shapes
 from tintype.worker.inputs import Inputs
 
 
@@ -50,7 +51,7 @@ def _pictures(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
         return {"source": source, **how}
     mask: Pixels | None = None
     if "mask" in parameters:
-        mask = canvases.mask_of(inputs.pixels_of(parameters["mask"]))
+        mask = _mask(parameters["mask"], inputs, source)
     if "outpaint" in parameters:
         source, mask = canvases.enlarged(source, mask, parameters["outpaint"])
     width, height = parameters["width"], parameters["height"]
@@ -68,6 +69,14 @@ def _video(parameters: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
             pixels = inputs.pixels_of(parameters[name])
             found[known_as] = canvases.cover(pixels, parameters["width"], parameters["height"])
     return found
+
+
+def _mask(named: str | dict[str, Any], inputs: Inputs, source: Pixels) -> Pixels:
+    """The mask of a picture, from the picture that it is or the shapes that it is described by."""
+    if isinstance(named, str):
+        return canvases.mask_of(inputs.pixels_of(named))
+    height, width = source.shape[:2]
+    return shapes.rasterised(Geometry.model_validate(named), width, height)
 
 
 def _parts(parameters: dict[str, Any], catalogue: Catalogue, inputs: Inputs) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tintype.api import problems
 from tintype.api.context import CurrentActor, Parts
 from tintype.catalog import operations as catalog
 from tintype.catalog import styles
-from tintype.catalog.manifest import Defaults, Licence, Limits
+from tintype.catalog.manifest import Defaults, Kind, Licence, Limits, Task
 from tintype.catalog.operations import Model
 
 router = APIRouter(tags=["catalogue"])
@@ -69,7 +69,7 @@ class StylePage(BaseModel):
 
 @router.get("/api/models", responses=problems.responses(422))
 async def list_models(
-    context: Parts, actor: CurrentActor, kind: str | None = None, task: str | None = None
+    context: Parts, actor: CurrentActor, kind: Kind | None = None, task: Task | None = None
 ) -> ModelPage:
     """The installed models."""
     models = context.catalogue.models().values()

@@ -102,7 +102,8 @@ def _wanted(body: SynchronousRequest) -> ImageCreate:
     is_edit = body.mode == "edit"
     if (body.target_image is not None) != is_edit:
         message = "is required in mode 'edit'" if is_edit else "mode 'free' takes no picture; leave it out"
-        raise errors.InvalidRequestError(message, fields=(FieldError(loc=("body", "target_image"), msg=message),))
+        fields = (FieldError(loc=("body", "target_image"), msg=message),)
+        raise errors.InvalidRequestError(f"target_image: {message}", fields=fields)
     for name in ("prompt", "num_images", "image", *(("style",) if body.style else ())):
         if name in body.extra_params:
             message = "this route makes one picture" if name == "num_images" else "belongs outside of extra_params"

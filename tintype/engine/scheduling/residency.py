@@ -1,8 +1,8 @@
 """Where models are kept, in bytes: on the device, in host memory or on disk only. Nothing is ever moved on a guess."""
 
 import enum
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 
 class Placement(enum.Enum):
@@ -30,13 +30,22 @@ class Eviction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shed:
+    """A model lets go of what it keeps beside its weights, but for what it is to `keep`, by names."""
+
+    model: str
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Swap:
-    """Evictions, in this order, and then a model to load from `origin`, if any."""
+    """What is shed, evictions, in this order, and then a model to load from `origin`, if any."""
 
     evict: tuple[Eviction, ...]
     load: str | None
     placement: Placement
     origin: Place = Place.DISK
+    shed: tuple[Shed, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,13 +58,29 @@ class Weights:
 
 @dataclass
 class Held:
-    """What a model takes where; `pins` counts who works with it at this moment."""
+    """What a model takes where; `pins` counts who works with it at this moment.
+
+    On the device it also keeps what requests brought: `loose` by name, to be shed at any time, and `fixed_bytes`,
+    which go only with it.
+    """
 
     place: Place
     placement: Placement
     device_bytes: int
     host_bytes: int
     pins: int = 0
+    loose: Mapping[str, int] = field(default_factory=dict[str, int])
+    fixed_bytes: int = 0
+
+    @property
+    def loose_bytes(self) -> int:
+        """What it could shed."""
+        return sum(self.loose.values())
+
+    @property
+    def all_bytes(self) -> int:
+        """Everything of it that is on the device."""
+        return self.device_bytes + self.loose_bytes + self.fixed_bytes
 
 
 class Residency:
@@ -72,8 +97,8 @@ class Residency:
 
     @property
     def device_bytes(self) -> int:
-        """Taken on the device by weights."""
-        return sum(held.device_bytes for held in self._held.values())
+        """Taken on the device by weights, and by what is kept beside them."""
+        return sum(held.all_bytes for held in self._held.values())
 
     @property
     def host_bytes(self) -> int:
@@ -122,36 +147,50 @@ class Residency:
     def room_bytes(self, model: str, keep: Collection[str], activation_bytes: int) -> int:
         """What the device has left for activations beside the model (run as for `activation_bytes`) and `keep`."""
         stay = [other for other in self._others(model) if other in keep or self._held[other].pins]
-        taken = sum(self._held[other].device_bytes for other in stay)
+        taken = sum(self._held[other].all_bytes - self._sheddable(other) for other in stay)
         return self.device_limit_bytes - taken - self._need(model, self._choose_now(model, activation_bytes))[0]
 
     def plan(
-        self, model: str, *, activation_bytes: int, keep: Collection[str] = (), is_alone: bool = False
+        self,
+        model: str,
+        *,
+        activation_bytes: int,
+        keep: Collection[str] = (),
+        brings: Collection[str] = (),
+        is_alone: bool = False,
     ) -> Swap | None:
         """What must happen before the model runs with `activation_bytes`; None where it can at once.
 
-        Least recently used models go first, those in `keep` last, all of them if it has to be alone. Call it only
-        where `can_make_room` holds.
+        In the activations is what it `brings`. What is kept beside weights is shed before any model leaves; then least
+        recently used models go first, those in `keep` last, all of them if it has to be alone. Call it only where
+        `can_make_room` holds.
         """
         placement = self._choose_now(model, activation_bytes)
         device_bytes, host_bytes = self._need(model, placement)
         beside = {other: self._held[other] for other in self._others(model) if self._held[other].place is Place.DEVICE}
         free = self.device_limit_bytes - device_bytes - activation_bytes
-        free -= sum(held.device_bytes for held in beside.values())
+        free -= sum(held.all_bytes for held in beside.values()) + self._unneeded(model, brings)
         host_free = self.host_limit_bytes - host_bytes - sum(held.host_bytes for held in beside.values())
+        shed: dict[str, Shed] = {}
+        for other in (*beside, model):
+            loose = self._unneeded(model, brings) if other == model else self._sheddable(other)
+            if loose and (free < 0 or is_alone):
+                shed[other] = Shed(model=other, keep=tuple(brings) if other == model else ())
+                free += loose
         leaving: list[str] = []
         for other in sorted(beside, key=lambda name: name in keep):
             is_in_the_way = free < 0 or (host_free < 0 and beside[other].host_bytes > 0)
             if not beside[other].pins and (is_alone or is_in_the_way):
                 leaving.append(other)
-                free += beside[other].device_bytes
+                free += beside[other].all_bytes - (beside[other].loose_bytes if other in shed else 0)
                 host_free += beside[other].host_bytes
         held = self._held.get(model)
         is_ready = held is not None and held.place is Place.DEVICE and held.placement is placement
         evict = tuple(self._find_places(leaving, model, 0 if is_ready else host_bytes))
-        if is_ready and not evict:
+        if is_ready and not evict and not shed:
             return None
-        return Swap(evict=evict, load=None if is_ready else model, placement=placement, origin=self.place(model))
+        load = None if is_ready else model
+        return Swap(evict=evict, load=load, placement=placement, origin=self.place(model), shed=tuple(shed.values()))
 
     def load(self, model: str, placement: Placement) -> None:
         """Take down that the model is on the device now."""
@@ -166,12 +205,23 @@ class Residency:
             return
         held = self._held[eviction.model]
         held.place, held.device_bytes, held.host_bytes = Place.HOST, 0, self.weights_bytes(eviction.model)
+        held.loose, held.fixed_bytes = {}, 0
 
     def release(self, model: str) -> None:
         """Take down that the model is on disk only; whoever works with it still has to `unpin` it."""
         held = self._held.pop(model, None)
         if held is not None and held.pins:
             self._held[model] = Held(Place.DISK, held.placement, 0, 0, held.pins)
+
+    def note_beside(self, model: str, *, loose: Mapping[str, int], fixed_bytes: int = 0) -> None:
+        """Take down what a model on the device keeps beside its weights by now."""
+        if self.place(model) is Place.DEVICE:
+            self._held[model].loose, self._held[model].fixed_bytes = loose, fixed_bytes
+
+    def shed(self, shed: Shed) -> None:
+        """Take down that a model has let go of what it kept."""
+        held = self._held[shed.model]
+        held.loose = {name: size for name, size in held.loose.items() if name in shed.keep}
 
     def touch(self, model: str) -> None:
         """Take down that the model was used just now."""
@@ -200,6 +250,16 @@ class Residency:
         is_in_groups = weights.block_bytes > 0 and weights.total_bytes <= self.host_limit_bytes
         return is_in_groups and 2 * weights.block_bytes + activation_bytes <= self.device_limit_bytes
 
+    def _sheddable(self, model: str) -> int:
+        """What the model could let go of: nothing while somebody works with it."""
+        held = self._held[model]
+        return 0 if held.pins else held.loose_bytes
+
+    def _unneeded(self, model: str, brings: Collection[str]) -> int:
+        """What the model itself keeps beside and does not need now; what it brings is in its activations."""
+        held = self._held.get(model)
+        return 0 if held is None else sum(size for name, size in held.loose.items() if name not in brings)
+
     def _others(self, model: str) -> list[str]:
         return [other for other in self._held if other != model]
 
@@ -213,7 +273,7 @@ class Residency:
     def _fits(self, model: str, activation_bytes: int, beside: list[str]) -> bool:
         placement = self._choose_now(model, activation_bytes)
         device_bytes, host_bytes = self._need(model, placement)
-        device_bytes += sum(self._held[other].device_bytes for other in beside)
+        device_bytes += sum(self._held[other].all_bytes for other in beside)
         host_bytes += sum(self._held[other].host_bytes for other in beside)
         is_small = device_bytes + activation_bytes <= self.device_limit_bytes and host_bytes <= self.host_limit_bytes
         return placement is not Placement.REFUSED and is_small

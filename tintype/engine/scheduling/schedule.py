@@ -121,6 +121,7 @@ class Schedule:
             phase.model,
             activation_bytes=padded_lines * max(row.phase.activation_bytes for row in rows),
             keep={row.phase.model for row in self._rows.values()},
+            brings={name for row in rows for name in row.phase.brings},
             is_alone=self._shortages.is_alone(phase.model),
         )
         self._number += 1
@@ -137,6 +138,8 @@ class Schedule:
 
     def swapped(self, swap: Swap, seconds: float) -> None:
         """The runner did what the swap says; it took `seconds`."""
+        for shed in swap.shed:
+            self.residency.shed(shed)
         for eviction in swap.evict:
             self.residency.evict(eviction)
         if swap.load is not None:
@@ -169,14 +172,20 @@ class Schedule:
 
         None the first time: the next tick evicts everything else and tries again. Then all that wait for the model.
         """
-        self._close(tick)
-        for eviction in tick.swap.evict if tick.swap else ():
-            self.residency.evict(eviction)
-        self.residency.release(tick.model)
+        self.load_broke(tick)
         if self._shortages.note_loading(tick.model):
             return ()
         waiting = [row.ticket.id for row in self._rows.values() if row.phase.model == tick.model]
         return self._fail(waiting, shortages.LOADING.format(model=tick.model), retryable=True)
+
+    def load_broke(self, tick: Tick) -> None:
+        """The tick's model could not be loaded, after its evictions, for a reason that is not memory."""
+        self._close(tick)
+        for shed in tick.swap.shed if tick.swap else ():
+            self.residency.shed(shed)
+        for eviction in tick.swap.evict if tick.swap else ():
+            self.residency.evict(eviction)
+        self.residency.release(tick.model)
 
     def batch_failed(self, tick: Tick) -> tuple[Failure, ...]:
         """There was no memory for the tick's evaluation, which counts as not made; the pictures that fail for it.

@@ -15,7 +15,8 @@ class Phase:
 
     `key` is what must be equal to share one forward with others (revision, precision, latent size, context length,
     adapters); `shape` names what its time and memory depend on, for people and for the file of measured costs. One
-    evaluation takes `lines` lines of the network's batch (2 with guidance), each `activation_bytes` of memory.
+    evaluation takes `lines` lines of the network's batch (2 with guidance), each `activation_bytes` of memory, the
+    networks that the request `brings`, by their folders, included.
     """
 
     model: str
@@ -24,6 +25,7 @@ class Phase:
     evaluations: int
     lines: int
     activation_bytes: int
+    brings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
