@@ -1,9 +1,10 @@
 """Pictures and videos: upload, metadata, bytes with ranges and ETags."""
 
 import uuid
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Header, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Header, Query, Request, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from tintype import errors, storage
@@ -22,8 +23,6 @@ from tintype.storage import signing
 router = APIRouter(prefix="/api/media", tags=["media"])
 
 Header256 = Annotated[str | None, Header(max_length=256)]
-Signature = Annotated[str | None, Query(max_length=200)]
-Expires = Annotated[str | None, Query(max_length=20)]
 Without = Annotated[
     Literal["settings"] | None,
     Query(
@@ -106,13 +105,17 @@ async def delete_media(request: Request, media_id: uuid.UUID, context: Parts, ac
     )
 
 
-@router.head("/{media_id}/content", include_in_schema=False)
-@router.get(
-    "/{media_id}/content",
-    response_class=StreamingResponse,
-    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
-)
-async def content(
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A picture or video of which a file is asked for, by its owner or whoever holds a link."""
+
+    request: Request
+    context: Context
+    row: Media
+    wanted: ranges.Wanted
+
+
+async def _opened(
     request: Request,
     media_id: uuid.UUID,
     context: Parts,
@@ -120,20 +123,36 @@ async def content(
     range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
     if_none_match: Header256 = None,
     if_range: Header256 = None,
-    expires: Expires = None,
-    signature: Signature = None,
-    without: Without = None,
-) -> Response:
-    """The file's bytes, with or `without` prompt and settings in them; honours Range, If-Range and If-None-Match."""
-    _check_link(request, context, expires, signature)
+    expires: Annotated[str | None, Query(max_length=20)] = None,
+    signature: Annotated[str | None, Query(max_length=200)] = None,
+) -> Opened:
+    if expires is not None or signature is not None:
+        if expires is None or signature is None:
+            raise LinkIncompleteError
+        signing.verify(context.signing_secret, request.url.path, expires, signature)
     async with db.reading(context.database) as session:
         row = await media.get(session, actor, media_id)
     wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
+    return Opened(request=request, context=context, row=row, wanted=wanted)
+
+
+Asked = Annotated[Opened, Depends(_opened)]
+BYTES: dict[str, Any] = {
+    "response_class": StreamingResponse,
+    "responses": {**document.CONTENT, **problems.responses(404, 416, 422, 503)},
+}
+
+
+@router.head("/{media_id}/content", include_in_schema=False)
+@router.get("/{media_id}/content", **BYTES)
+async def content(asked: Asked, without: Without = None) -> Response:
+    """The file's bytes, with or `without` prompt and settings in them; honours Range, If-Range and If-None-Match."""
+    row = asked.row
     key, sha256 = row.key, row.sha256
     if without:
-        copy = await _copy_without_settings(context, row)
+        copy = await _copy_without_settings(asked.context, row)
         key, sha256 = copy.key, copy.sha256
-    return await _bytes(request, context, row, key, sha256, row.content_type, wanted)
+    return await _bytes(asked, key, sha256, row.content_type)
 
 
 async def _copy_without_settings(context: Context, row: Media) -> bare_copies.Copy:
@@ -147,76 +166,26 @@ async def _copy_without_settings(context: Context, row: Media) -> bare_copies.Co
 
 
 @router.head("/{media_id}/thumbnail", include_in_schema=False)
-@router.get(
-    "/{media_id}/thumbnail",
-    response_class=StreamingResponse,
-    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
-)
-async def thumbnail(
-    request: Request,
-    media_id: uuid.UUID,
-    context: Parts,
-    actor: CurrentActor,
-    range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
-    if_none_match: Header256 = None,
-    if_range: Header256 = None,
-    expires: Expires = None,
-    signature: Signature = None,
-) -> Response:
+@router.get("/{media_id}/thumbnail", **BYTES)
+async def thumbnail(asked: Asked) -> Response:
     """A small WebP of the picture, or of the frame that the video begins with."""
-    _check_link(request, context, expires, signature)
-    async with db.reading(context.database) as session:
-        row = await media.get(session, actor, media_id)
-    wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
-    return await _bytes(request, context, row, row.thumbnail_key, row.thumbnail_sha256, "image/webp", wanted)
+    return await _bytes(asked, asked.row.thumbnail_key, asked.row.thumbnail_sha256, "image/webp")
 
 
 @router.head("/{media_id}/storyboard", include_in_schema=False)
-@router.get(
-    "/{media_id}/storyboard",
-    response_class=StreamingResponse,
-    responses={**document.CONTENT, **problems.responses(404, 416, 422, 503)},
-)
-async def storyboard(
-    request: Request,
-    media_id: uuid.UUID,
-    context: Parts,
-    actor: CurrentActor,
-    range_: Annotated[str | None, Header(alias="range", max_length=256)] = None,
-    if_none_match: Header256 = None,
-    if_range: Header256 = None,
-    expires: Expires = None,
-    signature: Signature = None,
-) -> Response:
+@router.get("/{media_id}/storyboard", **BYTES)
+async def storyboard(asked: Asked) -> Response:
     """Frames of the whole video on one sheet, a WebP; `video.storyboard` of the video says how it is laid out."""
-    _check_link(request, context, expires, signature)
-    async with db.reading(context.database) as session:
-        row = await media.get(session, actor, media_id)
+    row = asked.row
     if row.storyboard_key is None or row.storyboard_sha256 is None:
         raise NoStoryboardError
-    wanted = ranges.Wanted(range=range_, if_none_match=if_none_match, if_range=if_range)
-    return await _bytes(request, context, row, row.storyboard_key, row.storyboard_sha256, "image/webp", wanted)
+    return await _bytes(asked, row.storyboard_key, row.storyboard_sha256, "image/webp")
 
 
-def _check_link(request: Request, context: Context, expires: str | None, signature: str | None) -> None:
-    if expires is None and signature is None:
-        return
-    if expires is None or signature is None:
-        raise LinkIncompleteError
-    signing.verify(context.signing_secret, request.url.path, expires, signature)
-
-
-async def _bytes(
-    request: Request,
-    context: Context,
-    row: Media,
-    key: str,
-    sha256: str,
-    content_type: str,
-    wanted: ranges.Wanted,
-) -> Response:
-    size_bytes = row.size_bytes if key == row.key else await storage.size(context.store, key)
-    part = ranges.choose(wanted, etag=sha256, size_bytes=size_bytes)
+async def _bytes(asked: Opened, key: str, sha256: str, content_type: str) -> Response:
+    row, store = asked.row, asked.context.store
+    size_bytes = row.size_bytes if key == row.key else await storage.size(store, key)
+    part = ranges.choose(asked.wanted, etag=sha256, size_bytes=size_bytes)
     headers = {
         "ETag": f'"{sha256}"',
         "Accept-Ranges": "bytes",
@@ -241,9 +210,9 @@ async def _bytes(
             if part.is_partial:
                 status = 206
                 headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size_bytes}"
-            if request.method == "HEAD":
+            if asked.request.method == "HEAD":
                 return Response(status_code=status, headers=headers, media_type=content_type)
-            stream = await storage.stream(context.store, key, part.start, part.end)
+            stream = await storage.stream(store, key, part.start, part.end)
             return StreamingResponse(stream, status_code=status, headers=headers, media_type=content_type)
 
 
