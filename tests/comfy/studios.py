@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,3 +109,15 @@ def add_workflow(studio: RunningStudio, name: str, graph: dict[str, Any], bindin
 def files_of(server: ComfyUI, *, kind: str = "output") -> list[Path]:
     """The files with something in them that lie in a folder of a server."""
     return sorted(path for path in server.folders[kind].rglob("*") if path.is_file() and path.stat().st_size)
+
+
+@asynccontextmanager
+async def running(folder: Path, url: str, comfyui: ComfyUI) -> AsyncIterator[RunningStudio]:
+    """A studio with one worker and all `WORKFLOWS`, on the database at `url`."""
+    studio = RunningStudio(home=folder / "home", url=url)
+    add_workflows(studio)
+    try:
+        await studio.start(environment=environment(folder, comfyui))
+        yield studio
+    finally:
+        await studio.stop()

@@ -27,14 +27,8 @@ async def comfyui(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Com
 
 @pytest.fixture(scope="module")
 async def studio(comfyui: ComfyUI, servers, tmp_path_factory) -> AsyncIterator[RunningStudio]:
-    folder = tmp_path_factory.mktemp("gate")
-    running = RunningStudio(home=folder / "home", url=await servers.new_database())
-    studios.add_workflows(running)
-    try:
-        await running.start(environment=studios.environment(folder, comfyui))
-        yield running
-    finally:
-        await running.stop()
+    async with studios.running(tmp_path_factory.mktemp("gate"), await servers.new_database(), comfyui) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
