@@ -15,7 +15,7 @@ from tintype.accounts import actors
 FIELDS = {
     *("id", "kind", "status", "prompt", "parameters", "model", "style", "progress", "output_paths", "media", "error"),
     *("cost", "attempt", "retry_of", "created_at", "started_at", "completed_at"),
-    *("position", "cancel_requested"),
+    *("position", "cancel_requested", "warnings"),
 }
 
 
@@ -37,6 +37,7 @@ async def test_a_request_is_answered_with_the_whole_generation(http, studio):
     asked = answer.json()
     assert set(asked) == FIELDS
     assert asked["prompt"] == "a hue"
+    assert asked["warnings"] == []
     assert (asked["kind"], asked["status"], asked["model"], asked["attempt"]) == ("image", "queued", "scripted", 0)
     assert (asked["started_at"], asked["completed_at"], asked["error"], asked["media"]) == (None, None, None, [])
     assert uuid.UUID(asked["id"]).version == 7
@@ -240,3 +241,15 @@ async def test_a_higher_priority_runs_first(http, studio):
     done = {asked["id"]: await studio.wait(asked["id"]) for asked in (*crowd, urgent)}
     last_started = max(done[asked["id"]]["started_at"] for asked in crowd)
     assert done[urgent["id"]]["started_at"] < last_started
+
+
+async def test_a_script_that_the_model_does_not_read_is_drawn_and_warned_of(http, studio):
+    answer = await http.post("/api/generate/image", json={"prompt": "красный круг, ดวงจันทร์", "model": "scripted"})
+    assert answer.status_code == 202
+    (warning,) = answer.json()["warnings"]
+    assert warning["code"] == "language_unread"
+    assert "'scripted' reads en only" in warning["message"]
+    assert "Cyrillic and Thai" in warning["message"]
+    assert "warnings" not in answer.json()["parameters"]
+    read = (await http.get(f"/api/generate/{answer.json()['id']}")).json()
+    assert read["warnings"] == [warning]

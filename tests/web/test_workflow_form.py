@@ -43,7 +43,7 @@ async def test_a_workflow_is_asked_for_with_its_own_fields_and_a_picture(studio,
     await page.set_input_files("[name='options.pose']", str(file))
     await page.select_option("[name='options.flavour']", "sour")
     await page.click("#draw")
-    await expect(page.locator("#gallery li")).to_have_count(1)
+    await expect(page.locator("#gallery").get_by_alt_text("somebody waving", exact=True)).to_have_count(1)
     made = (await studio.http.get("/api/generate", params={"model": "posed"})).json()["items"][0]
     assert made["parameters"]["options"]["flavour"] == "sour"
     (given,) = [note for note in studio.notes(made["id"]) if note["what"] == "given"]

@@ -28,6 +28,9 @@ from tintype.storage import signing
 Which = Literal["content", "thumbnail", "storyboard"]
 """The files of a picture or video, as the paths of this server call them."""
 
+WARNINGS = "warnings"
+"""Kept among a row's parameters, and read beside them."""
+
 
 def content_path(media_id: uuid.UUID, which: Which = "content") -> str:
     """The path of the bytes of a picture or video, or of what stands for it."""
@@ -112,7 +115,7 @@ def _generation(row: Generation, place: int | None, pictures: list[MediaRead]) -
         kind=row.kind,  # pyright: ignore[reportArgumentType]  only `operations.create` writes it
         status=row.status,  # pyright: ignore[reportArgumentType]  the table's check constraint holds it
         prompt=row.prompt,
-        parameters=row.parameters,
+        parameters={name: value for name, value in row.parameters.items() if name != WARNINGS},
         model=row.model,
         style=row.style,
         position=place,
@@ -121,6 +124,7 @@ def _generation(row: Generation, place: int | None, pictures: list[MediaRead]) -
         output_paths=[picture.url for picture in pictures],
         media=pictures,
         error=ErrorRead(code=row.error_code or "", message=row.error_message or "") if failed else None,
+        warnings=[ErrorRead.model_validate(one) for one in row.parameters.get(WARNINGS, ())],
         cost=CostRead(usd=row.cost_usd),
         attempt=row.attempt,
         retry_of=row.retry_of,

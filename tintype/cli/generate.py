@@ -185,6 +185,8 @@ def show_progress(client: Client, generation: dict[str, Any]) -> dict[str, Any]:
             client.cancel(generation["id"])
             raise
     finished = client.read(generation["id"])
+    for warning in finished["warnings"]:
+        err.print(f"note: {warning['message']}", markup=False)
     if finished["status"] != "completed":
         reason = (finished["error"] or {}).get("message", f"it was {finished['status']}")
         raise GenerationFailedError(f"no picture: {reason}")

@@ -22,6 +22,7 @@ from tintype.generations import (
     companions,
     edits,
     events,
+    languages,
     leftovers,
     lineage,
     pictures,
@@ -101,6 +102,7 @@ async def create(
     generation_id = new_id()
     await _check(session, actor, resolved.model, resolved.parameters, catalogue, inputs)
     await lineage.write(session, generation_id, inputs)
+    warned = languages.warnings(resolved.prompt, resolved.model.manifest)
     return await _put_in_line(
         session,
         actor,
@@ -110,7 +112,7 @@ async def create(
             "model": resolved.model.id,
             "style": resolved.style,
             "prompt": resolved.prompt,
-            "parameters": resolved.parameters,
+            "parameters": {**resolved.parameters, "warnings": warned} if warned else resolved.parameters,
             "priority": request.priority,
             "retry_of": None,
         },

@@ -348,7 +348,7 @@ class MediaRead(BaseModel):
 
 
 class ErrorRead(BaseModel):
-    """Why a generation failed."""
+    """Why a generation failed, or what is worth knowing of it."""
 
     code: str
     message: str
@@ -378,6 +378,7 @@ class GenerationRead(BaseModel):
     output_paths: list[str]
     media: list[MediaRead]
     error: ErrorRead | None
+    warnings: list[ErrorRead] = Field(description="What is worth knowing although the request was accepted.")
     cost: CostRead
     attempt: int
     retry_of: uuid.UUID | None

@@ -7,7 +7,7 @@
  * @typedef {{id: string, width: number, height: number, seed: number | null, content_type: string,
  *   video: {seconds: number, fps: number} | null}} Picture
  * @typedef {{id: string, kind: "image" | "video", prompt: string, parameters: Record<string, any>, model: string,
- *   style: string | null, created_at: string, started_at: string | null, completed_at: string | null}} Asked
+ *   style: string | null, warnings: {code: string, message: string}[], created_at: string, started_at: string | null, completed_at: string | null}} Asked
  * @typedef {Asked & {status: "queued", position: number}} Waiting `position`: its place in line, 1 is next
  * @typedef {Asked & {status: "processing", progress: Progress | null, cancel_requested: boolean}} Running
  * @typedef {Asked & {status: "completed", media: Picture[]}} Completed

@@ -72,7 +72,7 @@ export function createViewer(studio) {
     return Date.now() < sureUntil ? `Really delete${what && ` ${what}`}?` : "Delete";
   }
 
-  function facts({ parameters, model, style, created_at, started_at, completed_at }, picture) {
+  function facts({ parameters, model, style, warnings, created_at, started_at, completed_at }, picture) {
     const took_s = (Date.parse(completed_at) - Date.parse(started_at)) / 1000;
     return [
       ["Model", studio.modelName(model)],
@@ -83,6 +83,7 @@ export function createViewer(studio) {
       ["Steps", String(parameters.num_inference_steps)],
       ["Guidance", String(parameters.guidance_scale)],
       ...(parameters.negative_prompt ? [["Avoided", parameters.negative_prompt]] : []),
+      ...warnings.map(({ message }) => ["Note", message]),
       ["Made", date(created_at)],
       ["Took", took_s < 10 ? `${took_s.toFixed(1)} s` : duration(took_s)],
     ];
@@ -147,7 +148,10 @@ export function createViewer(studio) {
     dialog.close();
   }));
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-  dialog.addEventListener("keydown", (event) => {
+  // On the document: an arrow that goes takes the focus out of the dialog with it. A video has keys of its own.
+  document.addEventListener("keydown", (event) => {
+    const video = at("viewer-video");
+    if (!dialog.open || (event.target === video && !video.hidden)) return;
     if (event.key === "ArrowLeft") turn(-1);
     if (event.key === "ArrowRight") turn(1);
   });
