@@ -122,3 +122,11 @@ def test_what_cannot_be_read_or_was_measured_with_another_library_is_measured_an
     damage(kept)
     path.write_text(json.dumps(kept))
     assert costs_file.read_way(path) is None
+
+
+def test_a_cpu_stays_with_the_usual_way_unless_it_is_told_otherwise(monkeypatch: pytest.MonkeyPatch):
+    measured = Way(kernel="math", is_joined=True, seconds={"flash": 2.0, "math": 1.0})
+    monkeypatch.setattr(attention, "measure", lambda _device: measured)
+    chosen = attention.choose(CPU, "auto", None)
+    assert (chosen.kernel, chosen.is_joined) == ("flash", False)
+    assert attention.choose(CPU, "math", None).kernel == "math"

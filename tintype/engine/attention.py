@@ -103,6 +103,9 @@ def restore(kept: Mapping[str, Any]) -> Way | None:
 def choose(device: Device, configured: str, kept: Way | None) -> Way:
     """The way for this device: what was kept, else measured; the kernel is the `configured` one unless that is `auto`.
 
+    A CPU stays with the usual way, whatever is measured: what a busy one measures changes from one worker to the next,
+    and all of them must draw the same.
+
     Raises:
         KernelMissingError: the configured kernel cannot be used here.
     """
@@ -110,6 +113,8 @@ def choose(device: Device, configured: str, kept: Way | None) -> Way:
     if configured != "auto" and configured not in ON[kind]:
         raise KernelMissingError(configured, device, ON[kind])
     way = kept or measure(device)
+    if kept is None and kind == "cpu":
+        way = replace(way, kernel=USUAL, is_joined=False)
     if configured == "auto":
         return way
     if configured not in way.seconds:
