@@ -3,11 +3,12 @@
     python scripts/train_sketch.py autoencoder --run DIR --minutes 18
     python scripts/train_sketch.py latents --run DIR --shards 120
     python scripts/train_sketch.py denoiser --run DIR --minutes 85
+    python scripts/train_sketch.py decoder --run DIR --minutes 20
     python scripts/train_sketch.py export --run DIR --model tintype/catalog/builtin/sketch
 
 `restore` begins a run from a shipped model (--model) as if its denoiser had trained for --minutes; the denoiser then
-goes on from there. `decoder` trains the autoencoder's decoder further without changing what latents mean. `latents`
-may go on while the denoiser trains. The minutes above are for one core of a CPU.
+goes on from there. `decoder` trains the autoencoder's decoder further, on latents as the denoiser leaves them, without
+changing what latents mean. `latents` may go on while the denoiser trains. The minutes above are for one core of a CPU.
 Every stage resumes from its checkpoint in DIR. `--device auto` takes a CUDA GPU where there is one.
 """
 
@@ -37,10 +38,14 @@ def main() -> None:
     options = parser.parse_args()
     device = hardware.choose(options.device, options.threads)
     run = hardware.Run(folder=options.run, device=device, minutes=options.minutes)
-    if options.stage in ("autoencoder", "decoder"):
+    if options.stage == "autoencoder":
         from scripts.sketch import autoencoder
 
-        autoencoder.train(run, decoder_only=options.stage == "decoder")
+        autoencoder.train(run)
+    elif options.stage == "decoder":
+        from scripts.sketch import decoder
+
+        decoder.train(run)
     elif options.stage == "latents":
         from scripts.sketch import latents
 

@@ -6,6 +6,8 @@ It has no normalisation layers, so a colour means the same in any picture and tr
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,7 @@ def build() -> AutoencoderTiny:
         encoder_block_out_channels=(32, 32, 32, 32),
         decoder_block_out_channels=(32, 32, 32, 32),
         num_encoder_blocks=(0, 1, 3, 4),
-        num_decoder_blocks=(4, 3, 1, 1),
+        num_decoder_blocks=(4, 4, 3, 1),
         latent_channels=LATENT_CHANNELS,
         act_fn="relu",
         scaling_factor=1.0,
@@ -51,42 +53,62 @@ def build() -> AutoencoderTiny:
     )
 
 
-def train(run: hardware.Run, *, decoder_only: bool = False, rate: float = 3e-3, pictures: int = 8000) -> None:
-    """Train for the run's minutes, or go on where the last part stopped; checkpoints every two minutes.
+@dataclass(kw_only=True)
+class Course:
+    """A training of the autoencoder or of its decoder: where it is kept and how far it has come."""
 
-    With `decoder_only` the encoder stays as it is, so latents drawn earlier keep their meaning.
-    """
+    path: Path
+    model: AutoencoderTiny
+    optimisers: hardware.Optimisers
+    step: int = 0
+    minutes: float = 0.0
+
+    def resume(self) -> None:
+        """Go back to where the last part stopped, if there was one."""
+        if state := hardware.load(self.path):
+            self.model.load_state_dict(state["model"])
+            for (optimiser, _), kept in zip(self.optimisers, state["optimisers"], strict=True):
+                optimiser.load_state_dict(kept)
+            self.step, self.minutes = state["step"], state["minutes"]
+
+    def go_on(self, run: hardware.Run, loss: Callable[[], Tensor], decline: float) -> None:
+        """Train for what is left of the run's minutes; checkpoints every two minutes.
+
+        Rates fall to nothing over the last 1/`decline` of the time.
+        """
+        before, saved = self.minutes, run.spent_minutes()
+        stop = hardware.listen()
+        while (share := run.spent_share(before)) < 1 and not stop.is_set():
+            fade = min(1.0, (self.step + 1) / 50) * max(0.01, min(1.0, decline * (1 - share)))
+            hardware.set_rates(self.optimisers, fade)
+            now = loss()
+            hardware.descend(self.model, self.optimisers, now)
+            self.step, self.minutes = self.step + 1, before + run.spent_minutes()
+            if self.step % 100 == 0:
+                print(f"{self.path.stem} step {self.step} at {self.minutes:.1f} min: {now.item():.4f}", flush=True)
+            if run.spent_minutes() - saved > 2:
+                saved = run.spent_minutes()
+                self.save()
+        self.save()
+        print(measure(self.model.eval(), run.folder / "reconstructions.png"), flush=True)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        kept = [optimiser.state_dict() for optimiser, _ in self.optimisers]
+        state = {"model": self.model.state_dict(), "optimisers": kept, "step": self.step, "minutes": self.minutes}
+        hardware.save(state, self.path)
+
+
+def train(run: hardware.Run, *, rate: float = 3e-3, pictures: int = 8000) -> None:
+    """Train for the run's minutes, or go on where the last part stopped."""
     torch.manual_seed(0)
     model = build().to(run.device, memory_format=torch.channels_last)
-    if decoder_only:
-        model.load_state_dict(_state(run.folder / CHECKPOINT)["model"])
-        model.encoder.requires_grad_(False)
-    path = run.folder / (DECODER_CHECKPOINT if decoder_only else CHECKPOINT)
-    optimisers = _optimisers(model, rate)
-    step, before = 0, 0.0
-    if state := hardware.load(path):
-        model.load_state_dict(state["model"])
-        for (optimiser, _), kept in zip(optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(kept)
-        step, before = state["step"], state["minutes"]
-    rng = random.Random(f"{path.name} {step}")
+    course = Course(path=run.folder / CHECKPOINT, model=model, optimisers=optimise(model, rate))
+    course.resume()
+    rng = random.Random(f"{course.path.name} {course.step}")
     pool = _draw_pool(pictures, rng)
     batch = 128 if run.is_gpu else 32
-    saved = run.spent_minutes()
-    stop = hardware.listen()
-    while (share := run.spent_share(before)) < 1 and not stop.is_set():
-        fade = min(1.0, (step + 1) / 50) * max(0.01, min(1.0, 1.5 * (1 - share)))
-        hardware.set_rates(optimisers, fade)
-        loss, parts = _loss(model, _crops(pool, batch, rng).to(run.device))
-        hardware.descend(model, optimisers, loss)
-        step += 1
-        if step % 100 == 0:
-            print(f"{path.stem} step {step} at {before + run.spent_minutes():.1f} min: {parts}", flush=True)
-        if run.spent_minutes() - saved > 2:
-            saved = run.spent_minutes()
-            _save(path, model, optimisers, step, before + saved)
-    _save(path, model, optimisers, step, before + run.spent_minutes())
-    print(measure(model.eval(), run.folder / "reconstructions.png"), flush=True)
+    course.go_on(run, lambda: _loss(model, _crops(pool, batch, rng).to(run.device)), decline=1.5)
 
 
 def start(folder: Path, model: AutoencoderTiny) -> None:
@@ -154,7 +176,7 @@ def _crops(pool: list[np.ndarray], batch: int, rng: random.Random) -> Tensor:
     return to_tensor(np.stack(crops)).contiguous(memory_format=torch.channels_last)
 
 
-def _loss(model: AutoencoderTiny, crops: Tensor) -> tuple[Tensor, str]:
+def _loss(model: AutoencoderTiny, crops: Tensor) -> Tensor:
     """Give the loss: colours, edges (differences of neighbours), and latents of mean 0 and deviation 1."""
     with torch.autocast(crops.device.type, torch.bfloat16):
         latents = model.encode(crops).latents.float()
@@ -164,19 +186,13 @@ def _loss(model: AutoencoderTiny, crops: Tensor) -> tuple[Tensor, str]:
     edge = off.diff(dim=2).abs().mean() + off.diff(dim=3).abs().mean()
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     unit = mean.square().mean() + (deviation - 1).square().mean()
-    loss = colour + 0.5 * off.square().mean() + 0.5 * edge + 0.02 * unit
-    return loss, f"colour {colour.item():.4f} edge {edge.item():.4f} unit {unit.item():.3f}"
+    return colour + 0.5 * off.square().mean() + 0.5 * edge + 0.02 * unit
 
 
-def _optimisers(model: AutoencoderTiny, rate: float) -> hardware.Optimisers:
+def optimise(model: AutoencoderTiny, rate: float) -> hardware.Optimisers:
     """Give Muon for the kernels between hidden layers and AdamW for the rest, with their rates."""
     weights = [w for w in model.parameters() if w.requires_grad]
     kernels = [w for w in weights if w.ndim == 4 and min(w.shape[:2]) > 3]
     chosen = {id(w) for w in kernels}
     others = [w for w in weights if id(w) not in chosen]
     return [(Muon(kernels, lr=rate), rate), (torch.optim.AdamW(others, 1e-3, betas=(0.9, 0.99)), 1e-3)]
-
-
-def _save(path: Path, model: AutoencoderTiny, optimisers: hardware.Optimisers, step: int, minutes: float) -> None:
-    kept = [optimiser.state_dict() for optimiser, _ in optimisers]
-    hardware.save({"model": model.state_dict(), "optimisers": kept, "step": step, "minutes": minutes}, path)
