@@ -8,6 +8,7 @@ the number of lines alone and a line's bits on its own LoRAs alone: for a line w
 After "S-LoRA", Sheng et al. 2023, and "Punica", Chen et al. 2023.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -66,7 +67,7 @@ class Mixture:
         self.moves += 1
 
 
-class WithLoras(nn.Module):
+class WithLoras(nn.Module, ABC):
     """A layer whose LoRAs `add` to what it gives without them."""
 
     down: Tensor
@@ -80,8 +81,9 @@ class WithLoras(nn.Module):
         """`out`, which the layer alone makes of `input`, with what the lines' LoRAs say."""
         return self._added(out, input, self.mixture.lines) if self.mixture.turns else out
 
+    @abstractmethod
     def _added(self, out: Tensor, input: Tensor, lines: int) -> Tensor:  # noqa: A002 - as above
-        raise NotImplementedError
+        """As `add`, where there are LoRAs."""
 
 
 class LinearWithLoras(WithLoras, nn.Linear):
