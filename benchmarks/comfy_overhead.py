@@ -15,7 +15,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ import httpx
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
 
-import tintype
+from benchmarks import outcome
 from benchmarks.overhead import processor_s, spread
 from tests.comfy import studios
 from tests.processes import RunningStudio
@@ -208,18 +207,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=studios.CHECKPOINT)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    found = asyncio.run(measure(options))
-    found["machine"] = {
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "tintype": tintype.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    outcome.tell(asyncio.run(measure(options)), options.out)
 
 
 if __name__ == "__main__":

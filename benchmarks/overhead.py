@@ -8,9 +8,7 @@ provider is installed as a third party's would be and notes the clock at its fir
 
 import argparse
 import asyncio
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,7 +23,7 @@ import httpx
 import orjson
 import psutil
 
-import tintype
+from benchmarks import outcome
 from tests.processes import PLUGINS, RunningStudio
 from tintype.db import migrate
 from tintype.db.embedded import EmbeddedPostgres
@@ -234,18 +232,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     os.environ["PYTHONPATH"] = str(PLUGINS)
-    found = asyncio.run(measure(options))
-    found["machine"] = {
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "tintype": tintype.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-    }
-    text = json.dumps(found, indent=2)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n")
+    outcome.tell(asyncio.run(measure(options)), options.out)
 
 
 if __name__ == "__main__":

@@ -64,15 +64,6 @@ class OneGrey:
 
 
 @pytest.fixture
-async def database(servers):
-    connected = db.connect(await servers.new_database())
-    try:
-        yield connected
-    finally:
-        await db.close(connected)
-
-
-@pytest.fixture
 def new_performer(database, tmp_path):
     folder = tmp_path / "models" / "scripted"
     folder.mkdir(parents=True)

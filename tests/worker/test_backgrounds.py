@@ -74,15 +74,6 @@ class Part:
 
 
 @pytest.fixture
-async def database(servers):
-    connected = db.connect(await servers.new_database())
-    try:
-        yield connected
-    finally:
-        await db.close(connected)
-
-
-@pytest.fixture
 def new_performer(database, tmp_path) -> Callable[[Part, Part], Performer]:
     """Makes a worker's performer with a provider that draws and another that finds backgrounds, a slot for each."""
     tasks = {"scripted": ["text_to_image", "inpaint"], "remover": ["remove_background"]}
