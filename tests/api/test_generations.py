@@ -248,7 +248,7 @@ async def test_a_script_that_the_model_does_not_read_is_drawn_and_warned_of(http
     assert answer.status_code == 202
     (warning,) = answer.json()["warnings"]
     assert warning["code"] == "language_unread"
-    assert "'scripted' reads en only" in warning["message"]
+    assert "'scripted' reads English only" in warning["message"]
     assert "Cyrillic and Thai" in warning["message"]
     assert "warnings" not in answer.json()["parameters"]
     read = (await http.get(f"/api/generate/{answer.json()['id']}")).json()

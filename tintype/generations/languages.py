@@ -18,6 +18,9 @@ SCRIPTS = {
 }
 """By how Unicode begins the names of a script's letters: what people call it, and languages written in it."""
 
+NAMES = {"en": "English", "zh": "Chinese", "ru": "Russian", "th": "Thai", "es": "Spanish", "ja": "Japanese"}
+"""What people call a language; others are called by their code."""
+
 
 def warnings(prompt: str, manifest: Manifest) -> list[dict[str, str]]:
     """What to tell whoever asked, each with a `code` and a `message`; nothing where the model reads every script."""
@@ -25,8 +28,9 @@ def warnings(prompt: str, manifest: Manifest) -> list[dict[str, str]]:
     unread = [name for name, written in _scripts(prompt) if not set(written) & set(languages)]
     if not unread or "multilingual" in languages:
         return []
+    read = " and ".join(NAMES.get(each, each) for each in languages)
     message = (
-        f"{manifest.id!r} reads {' and '.join(languages)} only: what is written in {' and '.join(unread)} script says "
+        f"{manifest.id!r} reads {read} only: what is written in {' and '.join(unread)} script says "
         "nothing to it. Write the prompt in a language it reads."
     )
     return [{"code": "language_unread", "message": message}]
